@@ -1,0 +1,36 @@
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(MPI 3.1 REQUIRED COMPONENTS C)
+add_library(mpishards_mpi INTERFACE)
+target_link_libraries(mpishards_mpi INTERFACE MPI::MPI_C)
+# The removed C++ bindings of old MPI headers do not link.
+target_compile_definitions(mpishards_mpi INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+
+# The MPI flavour where there is one: a process must never hold both.
+set(HDF5_PREFER_PARALLEL TRUE)
+find_package(HDF5 1.10 REQUIRED COMPONENTS C)
+
+find_package(BLAS REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
+find_package(spdlog CONFIG REQUIRED)
+find_package(cxxopts CONFIG REQUIRED)
+find_package(nlohmann_json CONFIG REQUIRED)
+find_path(TOMLPLUSPLUS_INCLUDE_DIR toml++/toml.h REQUIRED)
+
+if(NOT MPISHARDS_WITH_CUDA STREQUAL "OFF")
+  find_package(CUDAToolkit QUIET)
+  if(MPISHARDS_WITH_CUDA STREQUAL "ON" AND NOT CUDAToolkit_FOUND)
+    message(FATAL_ERROR "MPISHARDS_WITH_CUDA=ON, but no CUDA toolkit was found")
+  endif()
+endif()
+set(MPISHARDS_HAVE_CUDA ${CUDAToolkit_FOUND})
+if(NOT MPISHARDS_HAVE_CUDA)
+  set(MPISHARDS_HAVE_CUDA FALSE)
+endif()
+
+if(MPISHARDS_BUILD_TESTS)
+  find_package(GTest CONFIG REQUIRED)
+endif()

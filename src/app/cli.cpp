@@ -1,0 +1,101 @@
+#include "app/cli.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <numeric>
+
+#include "core/error.hpp"
+
+namespace mpishards::app {
+
+namespace {
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t substitution = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitution});
+    }
+  }
+  return row[b.size()];
+}
+
+std::vector<std::string> long_names(const cxxopts::Options& options) {
+  std::vector<std::string> names;
+  for (const std::string& group : options.groups())
+    for (const auto& option : options.group_help(group).options)
+      if (!option.l.empty()) names.push_back(option.l.front());
+  return names;
+}
+
+/// The flag in the arguments that cxxopts did not know, without dashes and value.
+std::string unknown_flag(const Arguments& arguments, const std::vector<std::string>& known) {
+  for (const std::string& argument : arguments) {
+    if (!argument.starts_with("--") || argument.size() == 2) continue;
+    const std::string name = argument.substr(2, argument.find('=') - 2);
+    if (std::ranges::find(known, name) == known.end()) return name;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string nearest(std::string_view text, const std::vector<std::string>& candidates) {
+  std::string best;
+  std::size_t best_distance = std::max<std::size_t>(2, text.size() / 3) + 1;
+  for (const std::string& candidate : candidates) {
+    const std::size_t distance = edit_distance(text, candidate);
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+Cli::Cli(std::string command, std::string synopsis, std::string summary, std::string example)
+    : command_(std::move(command)), example_(std::move(example)), options_("mpishards " + command_, summary) {
+  options_.custom_help(synopsis);
+  options_.positional_help("");
+  options_.set_width(100);
+  options_.add_options()("h,help", "print this help");
+}
+
+void Cli::positional(std::vector<std::string> names) { options_.parse_positional(std::move(names)); }
+
+std::string Cli::help() const {
+  std::vector<std::string> groups = options_.groups();
+  return options_.help(groups) + "\nExample:\n  " + example_ + "\n";
+}
+
+std::optional<cxxopts::ParseResult> Cli::parse(const Arguments& arguments, const comm::Communicator& world) {
+  std::vector<const char*> argv = {"mpishards"};
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  try {
+    cxxopts::ParseResult result = options_.parse(static_cast<int>(argv.size()), argv.data());
+    if (result.count("help") > 0) {
+      if (world.is_root()) std::fputs(help().c_str(), stdout);
+      return std::nullopt;
+    }
+    if (!result.unmatched().empty())
+      throw Error(ErrorKind::usage, "unexpected argument '" + result.unmatched().front() + "'; see mpishards " +
+                                        command_ + " --help");
+    return result;
+  } catch (const cxxopts::exceptions::exception& error) {
+    std::string message = error.what();
+    const std::vector<std::string> known = long_names(options_);
+    if (const std::string flag = unknown_flag(arguments, known); !flag.empty()) {
+      message = "unknown option --" + flag;
+      if (const std::string meant = nearest(flag, known); !meant.empty())
+        message += "; did you mean --" + meant + "?";
+    }
+    throw Error(ErrorKind::usage, message + " (mpishards " + command_ + " --help lists the options)");
+  }
+}
+
+}  // namespace mpishards::app

@@ -1,0 +1,17 @@
+#pragma once
+
+#include "app/command.hpp"
+
+namespace mpishards::app {
+
+int run_search(const Arguments& arguments, const comm::Communicator& world);
+int run_merge(const Arguments& arguments, const comm::Communicator& world);
+int run_convert(const Arguments& arguments, const comm::Communicator& world);
+int run_info(const Arguments& arguments, const comm::Communicator& world);
+int run_eval(const Arguments& arguments, const comm::Communicator& world);
+int run_plan(const Arguments& arguments, const comm::Communicator& world);
+int run_doctor(const Arguments& arguments, const comm::Communicator& world);
+int run_bench(const Arguments& arguments, const comm::Communicator& world);
+int run_version(const Arguments& arguments, const comm::Communicator& world);
+
+}  // namespace mpishards::app

@@ -1,0 +1,92 @@
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/cli.hpp"
+#include "app/command.hpp"
+#include "comm/communicator.hpp"
+#include "comm/environment.hpp"
+#include "core/error.hpp"
+#include "core/version.hpp"
+
+namespace {
+
+using namespace mpishards;
+
+void print_usage(std::FILE* stream) {
+  std::fprintf(stream, "mpishards %s: exact nearest-neighbour search for MPI clusters\n\nUsage: mpishards COMMAND ...\n\n",
+               std::string(version()).c_str());
+  for (const app::CommandRow& row : app::command_registry())
+    std::fprintf(stream, "  %-9s %s\n", std::string(row.name).c_str(), std::string(row.help).c_str());
+  std::fputs("\nmpishards COMMAND --help describes one command.\n", stream);
+}
+
+const app::CommandRow& find_command(const std::string& name) {
+  std::vector<std::string> names;
+  for (const app::CommandRow& row : app::command_registry()) {
+    if (row.name == name) return row;
+    names.emplace_back(row.name);
+  }
+  const std::string meant = app::nearest(name, names);
+  throw Error(ErrorKind::usage, "unknown command '" + name + "'" +
+                                    (meant.empty() ? "" : "; did you mean " + meant + "?") +
+                                    " (mpishards --help lists the commands)");
+}
+
+/// Prints one line of cause and remedy. Failures that all ranks agreed upon are printed by rank 0 alone.
+void print_failure(const Error& error) {
+  std::fprintf(stderr, "mpishards: %s: %s\n", std::string(to_string(error.kind())).c_str(), error.what());
+}
+
+int run(const app::CommandRow& command, const app::Arguments& arguments, const comm::Communicator& world) {
+  try {
+    return command.run(arguments, world);
+  } catch (const Error& error) {
+    if (world.is_root()) print_failure(error);
+    return exit_code(error.kind());
+  }
+}
+
+/// Failures that reach this place on one rank only leave the others inside a collective: the whole job ends.
+int run_under_mpi(const app::CommandRow& command, const app::Arguments& arguments, int& argc, char**& argv) {
+  const comm::Environment environment(argc, argv);
+  const comm::Communicator world = comm::Communicator::world();
+  try {
+    return run(command, arguments, world);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "mpishards: rank %d: out of memory; lower --memory or use more ranks\n", world.rank());
+    comm::abort_job(exit_code(ErrorKind::os));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "mpishards: rank %d: internal error: %s\n", world.rank(), error.what());
+    comm::abort_job(exit_code(ErrorKind::internal));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> all(argv + 1, argv + argc);
+  if (all.empty() || all[0] == "--help" || all[0] == "-h" || all[0] == "help") {
+    print_usage(all.empty() ? stderr : stdout);
+    return all.empty() ? exit_code(ErrorKind::usage) : 0;
+  }
+  try {
+    const std::string name = all[0] == "--version" ? "version" : all[0];
+    const app::CommandRow& command = find_command(name);
+    const app::Arguments arguments(all.begin() + 1, all.end());
+    if (command.needs_mpi) return run_under_mpi(command, arguments, argc, argv);
+    return run(command, arguments, comm::Communicator());
+  } catch (const Error& error) {
+    print_failure(error);
+    return exit_code(error.kind());
+  } catch (const std::bad_alloc&) {
+    std::fputs("mpishards: out of memory\n", stderr);
+    return exit_code(ErrorKind::os);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "mpishards: internal error: %s\n", error.what());
+    return exit_code(ErrorKind::internal);
+  }
+}

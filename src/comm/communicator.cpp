@@ -1,0 +1,132 @@
+#include "comm/communicator.hpp"
+
+#include <algorithm>
+
+#include "comm/check.hpp"
+#include "comm/datatype.hpp"
+#include "core/narrow.hpp"
+
+namespace mpishards::comm {
+
+namespace {
+
+constexpr std::size_t kMaxMessageBytes = std::size_t{1} << 30;
+
+template <class T>
+T all_reduce(MPI_Comm comm, T value, MPI_Datatype type, MPI_Op op) {
+  T result{};
+  check_mpi(MPI_Allreduce(&value, &result, 1, type, op, comm), "MPI_Allreduce");
+  return result;
+}
+
+}  // namespace
+
+Communicator Communicator::borrow(MPI_Comm comm) {
+  Communicator result;
+  result.comm_ = comm;
+  check_mpi(MPI_Comm_rank(comm, &result.rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(comm, &result.size_), "MPI_Comm_size");
+  return result;
+}
+
+Communicator Communicator::dup(const Communicator& other) {
+  MPI_Comm comm = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(other.get(), &comm), "MPI_Comm_dup");
+  Communicator result = borrow(comm);
+  result.owned_ = true;
+  check_mpi(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  return result;
+}
+
+Communicator Communicator::split_by_host() const {
+  MPI_Comm comm = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &comm),
+            "MPI_Comm_split_type");
+  Communicator result = borrow(comm);
+  result.owned_ = true;
+  return result;
+}
+
+Communicator::~Communicator() {
+  if (owned_ && comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
+}
+
+void Communicator::barrier() const { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
+
+void Communicator::broadcast_bytes(void* data, std::size_t bytes, int root) const {
+  auto* at = static_cast<char*>(data);
+  while (bytes > 0) {
+    const std::size_t part = std::min(bytes, kMaxMessageBytes);
+    check_mpi(MPI_Bcast(at, narrow<int>(part), MPI_BYTE, root, comm_), "MPI_Bcast");
+    at += part;
+    bytes -= part;
+  }
+}
+
+void Communicator::broadcast_text(std::string& text, int root) const {
+  auto length = static_cast<std::uint64_t>(text.size());
+  broadcast(length, root);
+  text.resize(length);
+  broadcast_bytes(text.data(), text.size(), root);
+}
+
+std::int64_t Communicator::sum(std::int64_t value) const { return all_reduce(comm_, value, MPI_INT64_T, MPI_SUM); }
+std::uint64_t Communicator::sum_wrapping(std::uint64_t value) const {
+  return all_reduce(comm_, value, MPI_UINT64_T, MPI_SUM);
+}
+double Communicator::sum(double value) const { return all_reduce(comm_, value, MPI_DOUBLE, MPI_SUM); }
+std::int64_t Communicator::max(std::int64_t value) const { return all_reduce(comm_, value, MPI_INT64_T, MPI_MAX); }
+double Communicator::max(double value) const { return all_reduce(comm_, value, MPI_DOUBLE, MPI_MAX); }
+double Communicator::min(double value) const { return all_reduce(comm_, value, MPI_DOUBLE, MPI_MIN); }
+
+std::vector<std::int64_t> Communicator::all_gather(std::int64_t value) const {
+  std::vector<std::int64_t> all(static_cast<std::size_t>(size_));
+  check_mpi(MPI_Allgather(&value, 1, MPI_INT64_T, all.data(), 1, MPI_INT64_T, comm_), "MPI_Allgather");
+  return all;
+}
+
+std::vector<double> Communicator::all_gather(double value) const {
+  std::vector<double> all(static_cast<std::size_t>(size_));
+  check_mpi(MPI_Allgather(&value, 1, MPI_DOUBLE, all.data(), 1, MPI_DOUBLE, comm_), "MPI_Allgather");
+  return all;
+}
+
+std::vector<std::string> Communicator::gather_texts(std::string_view text, int root) const {
+  const std::vector<std::int64_t> lengths = all_gather(static_cast<std::int64_t>(text.size()));
+  std::vector<int> counts;
+  std::vector<int> offsets;
+  std::int64_t total = 0;
+  for (const std::int64_t length : lengths) {
+    counts.push_back(narrow<int>(length));
+    offsets.push_back(narrow<int>(total));
+    total += length;
+  }
+  std::string joined(rank_ == root ? static_cast<std::size_t>(total) : 0, '\0');
+  check_mpi(MPI_Gatherv(text.data(), narrow<int>(text.size()), MPI_CHAR, joined.data(), counts.data(),
+                        offsets.data(), MPI_CHAR, root, comm_),
+            "MPI_Gatherv");
+  std::vector<std::string> texts;
+  if (rank_ != root) return texts;
+  for (std::size_t r = 0; r < counts.size(); ++r)
+    texts.push_back(joined.substr(static_cast<std::size_t>(offsets[r]), static_cast<std::size_t>(counts[r])));
+  return texts;
+}
+
+void Communicator::all_gather_floats(std::span<const float> mine, std::span<const std::int64_t> counts,
+                                     std::span<float> all) const {
+  std::vector<int> int_counts;
+  std::vector<int> offsets;
+  std::int64_t total = 0;
+  for (const std::int64_t count : counts) {
+    int_counts.push_back(narrow<int>(count));
+    offsets.push_back(narrow<int>(total));
+    total += count;
+  }
+  if (static_cast<std::size_t>(total) != all.size())
+    throw Error(ErrorKind::internal, "all_gather_floats: the counts do not sum to the receiving span");
+  check_mpi(MPI_Allgatherv(mine.data(), narrow<int>(mine.size()), MPI_FLOAT, all.data(), int_counts.data(),
+                           offsets.data(), MPI_FLOAT, comm_),
+            "MPI_Allgatherv");
+}
+
+}  // namespace mpishards::comm

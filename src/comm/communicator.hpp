@@ -1,0 +1,83 @@
+#pragma once
+
+#include <mpi.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace mpishards::comm {
+
+/// Move-only owner (`dup`, `split`) or borrower (`borrow`) of an MPI communicator. Errors are returned by MPI and
+/// thrown here. Every member that communicates is collective over the communicator.
+class Communicator {
+ public:
+  Communicator() = default;
+  /// Does not free `comm`. @throws Error{mpi}
+  static Communicator borrow(MPI_Comm comm);
+  static Communicator world() { return borrow(MPI_COMM_WORLD); }
+  static Communicator self() { return borrow(MPI_COMM_SELF); }
+  /// Collective over `other`; the new communicator is freed by its owner, collectively.
+  static Communicator dup(const Communicator& other);
+  /// Collective over this: the ranks that share memory with this one.
+  Communicator split_by_host() const;
+
+  Communicator(Communicator&& other) noexcept { swap(other); }
+  Communicator& operator=(Communicator&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Communicator();
+
+  MPI_Comm get() const { return comm_; }
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  bool is_root() const { return rank_ == 0; }
+
+  void barrier() const;
+  /// Root's bytes to all; any length (split into messages below 2^31 bytes).
+  void broadcast_bytes(void* data, std::size_t bytes, int root = 0) const;
+  /// Root's text to all, whatever its length.
+  void broadcast_text(std::string& text, int root = 0) const;
+  template <class T>
+  void broadcast(T& value, int root = 0) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    broadcast_bytes(&value, sizeof(T), root);
+  }
+
+  std::int64_t sum(std::int64_t value) const;
+  std::uint64_t sum_wrapping(std::uint64_t value) const;
+  double sum(double value) const;
+  std::int64_t max(std::int64_t value) const;
+  double max(double value) const;
+  double min(double value) const;
+
+  /// Every rank's value, by rank, on every rank.
+  std::vector<std::int64_t> all_gather(std::int64_t value) const;
+  std::vector<double> all_gather(double value) const;
+  /// Every rank's text, by rank, on root; empty elsewhere.
+  std::vector<std::string> gather_texts(std::string_view text, int root = 0) const;
+  /// Concatenation by rank of every rank's floats, on every rank. @param counts floats of each rank
+  void all_gather_floats(std::span<const float> mine, std::span<const std::int64_t> counts,
+                         std::span<float> all) const;
+
+ private:
+  void swap(Communicator& other) noexcept {
+    std::swap(comm_, other.comm_);
+    std::swap(rank_, other.rank_);
+    std::swap(size_, other.size_);
+    std::swap(owned_, other.owned_);
+  }
+
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_ = 0;
+  int size_ = 1;
+  bool owned_ = false;
+};
+
+}  // namespace mpishards::comm

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/topk.hpp"
+#include "io/file.hpp"
+#include "io/results_writer.hpp"
+
+namespace mpishards::io {
+
+/// Half-open range of queries or rows.
+struct Range {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  friend bool operator==(const Range&, const Range&) = default;
+};
+
+/// Exclusive right to write one output. flock on OUT.lock, which vanishes with the process that held it and
+/// is removed at release.
+class OutputLock {
+ public:
+  OutputLock() = default;
+  /// @throws Error{cannot_create} naming host and process of the holder
+  static OutputLock acquire(const std::string& out_path);
+  OutputLock(OutputLock&&) noexcept = default;
+  OutputLock& operator=(OutputLock&&) noexcept = default;
+  ~OutputLock();
+
+ private:
+  File file_;
+};
+
+/// Progress of a run, in OUT.journal: one JSON record a line, each with its own checksum; a torn last line is ignored.
+///
+/// The first record is the run's identity (parameters and inputs as name = value), the others say which queries are
+/// finished in OUT.partial or which rows of the base the checkpoint of a pass has seen. Every record is
+/// synced before the call returns, after the data that it speaks of. Used by rank 0 alone.
+class Journal {
+ public:
+  using Identity = std::vector<std::pair<std::string, std::string>>;
+
+  /// Starts a new journal. @throws Error{cannot_create|io}
+  static Journal create(const std::string& out_path, const Identity& identity);
+  /// Continues one. @throws Error{config} naming every difference in identity ("k was 10, is 100") and the remedy
+  /// (same parameters, or --no-resume to start over); Error{data} if the first record is damaged
+  static Journal resume(const std::string& out_path, const Identity& identity);
+  static bool exists(const std::string& out_path);
+  static void remove(const std::string& out_path);
+
+  Journal(Journal&&) noexcept = default;
+  Journal& operator=(Journal&&) noexcept = default;
+
+  /// Queries whose final answers are in OUT.partial, as sorted disjoint ranges.
+  const std::vector<Range>& finished() const { return finished_; }
+  /// Smallest ranges of [0, nq) that are not finished.
+  std::vector<Range> unfinished(std::int64_t nq) const;
+  void finish(Range queries);
+
+  /// How often this output was continued, this time included.
+  int resumes() const { return resumes_; }
+
+  /// A saved state: answers of `queries` over the base rows [0, rows_done).
+  struct Checkpoint {
+    Range queries;
+    std::int64_t rows_done = 0;
+    int slot = 0;  // 0 or 1: which of the two checkpoint files
+  };
+  const std::optional<Checkpoint>& checkpoint() const { return checkpoint_; }
+  void record_checkpoint(const Checkpoint& checkpoint);
+
+  /// Sum of row hashes of a whole input ("base", "queries"), known once it was read in full.
+  std::optional<std::uint64_t> content_hash(const std::string& input) const;
+  void record_content_hash(const std::string& input, std::uint64_t hash);
+
+ private:
+  Journal() = default;
+  void append(const std::string& record_json);
+
+  File file_;
+  std::int64_t end_ = 0;
+  std::vector<Range> finished_;
+  std::optional<Checkpoint> checkpoint_;
+  std::vector<std::pair<std::string, std::uint64_t>> content_hashes_;
+  int resumes_ = 0;
+};
+
+/// OUT.checkpoint.0 and .1, laid out like a result of `queries.end - queries.begin` rows: written and read by slices with
+/// ResultSlices, alternately, so that one whole state survives a crash in the middle of writing the other.
+ResultLayout checkpoint_layout(const std::string& out_path, int slot, std::int64_t nq, std::int64_t k);
+void remove_checkpoints(const std::string& out_path);
+
+}  // namespace mpishards::io

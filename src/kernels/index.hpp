@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/matrix_view.hpp"
+#include "core/metric.hpp"
+#include "core/topk.hpp"
+
+namespace mpishards::kernels {
+
+/// Ids of a shard's rows: `explicit_ids` where the file has its own or rows were dropped, else first + row.
+struct RowIds {
+  GlobalId first = 0;
+  std::span<const GlobalId> explicit_ids;
+
+  GlobalId operator[](std::int64_t row) const {
+    return explicit_ids.empty() ? first + row : explicit_ids[static_cast<std::size_t>(row)];
+  }
+};
+
+/// What a search did, summed over queries and shards; adding two is adding their work.
+struct SearchCounters {
+  std::int64_t queries = 0;      // query x shard pairs searched
+  std::int64_t certified = 0;    // of those, proved exact at the first try
+  std::int64_t widened = 0;      // of those, needed more candidates, or a slower arithmetic, to be proved
+  std::int64_t candidates = 0;   // rows that the screen could not exclude
+  std::int64_t reranked = 0;     // rows whose distance was computed in double
+  std::int64_t distances = 0;    // query x row pairs that were screened
+
+  SearchCounters& operator+=(const SearchCounters& other);
+};
+
+/// How an index may use the machine it runs on.
+struct EngineOptions {
+  int threads = 1;             // >= 1
+  std::string isa = "auto";    // CPU kernel family: "auto" or a name from isa_names()
+  int device = 0;              // CUDA device ordinal
+};
+
+/// One shard's vectors, ready to be searched. Not thread safe: one search at a time; it uses its own threads.
+class Index {
+ public:
+  virtual ~Index() = default;
+
+  /// Takes the rows by reference: `base` and `ids` must outlive the index or the next build.
+  ///
+  /// May be called again with other rows (streaming); scratch memory is kept.
+  /// @param base  nb x d, host, any vector dtype; every value is finite; nb may be 0
+  virtual void build(TypedView base, RowIds ids) = 0;
+
+  /// Finds the k best rows of every query, exactly: order and distances of fp64 arithmetic on the stored values,
+  /// rounded once to float32, ties by smaller id.
+  ///
+  /// @param queries  nq x d, host; every value is finite
+  /// @param bound    empty, or nq distances: entries worse than bound[q] may be left out of row q (equal ones may not),
+  ///                 because k neighbors at least that good are known elsewhere
+  /// @param[out] out nq x k; best first; padded with kNoNeighbor and worst_distance(metric)
+  /// @pre  queries.cols == d of build (or nb == 0); 1 <= k; bound is empty or nq long
+  virtual void search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) = 0;
+
+  virtual const SearchCounters& counters() const = 0;
+  /// Memory held beyond the caller's rows, in bytes.
+  virtual std::size_t bytes() const = 0;
+  /// What computes: "cpu avx2 (OpenBLAS sgemm)", for the report.
+  virtual std::string description() const = 0;
+};
+
+/// A row of the registry: index type x engine.
+struct IndexRow {
+  std::string_view type;    // "flat"
+  std::string_view engine;  // "cpu", "cuda"
+  std::unique_ptr<Index> (*make)(Metric metric, const EngineOptions& options);
+  std::string_view help;
+};
+std::span<const IndexRow> index_registry();
+
+/// @throws Error{unavailable} where the build or the machine lacks the engine; Error{usage} for an unknown name
+std::unique_ptr<Index> make_index(std::string_view type, std::string_view engine, Metric metric,
+                                  const EngineOptions& options);
+
+/// "cpu" or "cuda" for "auto": cuda where the registry has it and a device answers.
+std::string resolve_engine(std::string_view engine);
+
+/// CPU instruction sets that this build has kernels for and this machine can run, best first ("avx2", "portable").
+std::vector<std::string> isa_names();
+
+}  // namespace mpishards::kernels

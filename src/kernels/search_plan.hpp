@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/types.hpp"
+
+namespace mpishards::kernels {
+
+/// Size of one search inside a shard.
+struct SearchShape {
+  std::int64_t nb = 0;
+  std::int64_t nq = 0;
+  std::int64_t d = 0;
+  std::int64_t k = 0;
+  DType dtype = DType::f32;
+};
+
+/// What the CPU engine may use.
+struct CpuLimits {
+  int threads = 1;
+  std::int64_t l2_bytes = 512 * 1024;  // a core's own cache
+};
+
+/// Tiles of the flat CPU search: a printable value, pure arithmetic.
+struct CpuSearchPlan {
+  std::int64_t query_tile = 0;      // queries of one matrix product
+  std::int64_t base_tile = 0;       // base rows of one matrix product
+  std::int64_t buffer_entries = 0;  // candidates kept per query before they are pruned
+  bool split_base = false;          // few queries: threads share the base instead of the queries
+  std::int64_t index_bytes = 0;     // norms beside the base rows
+  std::int64_t scratch_bytes = 0;   // all threads' tiles and candidate buffers
+};
+
+/// @pre nb, nq >= 0; d, k >= 1 @par Cost constant
+CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits);
+
+std::string to_string(const CpuSearchPlan& plan);
+
+}  // namespace mpishards::kernels

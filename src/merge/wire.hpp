@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/topk.hpp"
+
+namespace mpishards::merge {
+
+/// Answers as they travel: one record a query, k int64 ids then k float32 distances, 12 k bytes without padding, so that
+/// a run of queries is one run of bytes.
+constexpr std::size_t record_bytes(std::int64_t k) { return static_cast<std::size_t>(k) * 12; }
+
+/// Rows [begin, end) of `rows` as records. @param[out] out (end - begin) * record_bytes(k) bytes
+void pack(const TopK& rows, std::int64_t begin, std::int64_t end, std::byte* out);
+
+/// Records to rows [begin, begin + count) of `rows`.
+void unpack(const std::byte* in, std::int64_t count, std::int64_t begin, TopK& rows);
+
+/// Merges two records into `into`: the best k of both. @param scratch record_bytes(k) bytes
+void merge_record(const std::byte* other, std::byte* into, std::int64_t k, Closer closer, std::byte* scratch);
+
+}  // namespace mpishards::merge

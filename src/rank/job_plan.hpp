@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/types.hpp"
+
+namespace mpishards::rank {
+
+/// Size of a whole job, and what one rank may use.
+struct JobShape {
+  std::int64_t rows = 0;  // of the base
+  std::int64_t d = 0;
+  DType dtype = DType::f32;  // of the base
+  std::int64_t nq = 0;
+  std::int64_t k = 0;
+  int n_ranks = 1;
+  int threads = 1;                // of one rank
+  std::int64_t memory_bytes = 0;  // that one rank may hold
+  std::int64_t batch = 0;         // queries a batch; 0: chosen
+  bool has_ids = false;           // the file carries 8 bytes of id a row
+};
+
+/// Speeds that turn a plan into time; zero where unknown.
+struct JobRoofs {
+  double flops_per_second = 0;       // one rank's sustained matrix-product rate
+  double read_bytes_per_second = 0;  // one rank's share of the file system
+};
+
+struct MemoryItem {
+  std::string name;
+  std::int64_t bytes = 0;
+};
+
+/// How a job is cut: passes over query ranges, shard groups over the base, batches of queries; and what that costs.
+///
+/// Group g holds base rows [g * rows_per_group, ...), spread over all ranks in contiguous shards; every pass
+/// streams all groups once. One group: the base is resident and is read once.
+struct JobPlan {
+  std::int64_t groups = 1;
+  std::int64_t rows_per_group = 0;
+  std::int64_t rows_per_rank = 0;  // largest shard of a group
+  std::int64_t passes = 1;
+  std::int64_t queries_per_pass = 0;
+  std::int64_t batch = 0;
+  std::vector<MemoryItem> memory;  // of one rank, by purpose
+  std::int64_t memory_bytes = 0;   // their sum
+  std::int64_t memory_limit_bytes = 0;
+  std::int64_t read_bytes = 0;     // all ranks, all passes
+  std::int64_t result_bytes = 0;   // of the finished file
+  std::int64_t scratch_bytes = 0;  // on disk while the job runs: the result and, if streamed, two checkpoints
+  double flops = 0;                // all ranks
+  double search_seconds = 0;       // expected; 0 where the roof is unknown
+  double read_seconds = 0;
+};
+
+/// Pure arithmetic, the same on every rank.
+/// @throws Error{config} with the numbers if not even one row a rank fits into memory_bytes
+JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs = {});
+
+/// Lines for people: "base 1000000 x 128 f32 (488.3 MiB) in 1 group, ...".
+std::string to_string(const JobPlan& plan, const JobShape& shape);
+
+/// "488.3 MiB"; "8GiB" and back. @throws Error{usage} for text that is no size
+std::string format_bytes(std::int64_t bytes);
+std::int64_t parse_bytes(const std::string& text);
+
+}  // namespace mpishards::rank

@@ -1,0 +1,126 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.hpp"
+#include "core/metric.hpp"
+#include "core/timer.hpp"
+#include "io/input_spec.hpp"
+#include "io/journal.hpp"
+#include "io/results_writer.hpp"
+#include "kernels/index.hpp"
+#include "rank/job_plan.hpp"
+
+namespace mpishards::rank {
+
+/// Everything that decides a batch search; validated by the command line before it gets here.
+struct SearchJobConfig {
+  std::vector<io::InputSpec> base;
+  std::vector<io::InputSpec> queries;
+  Metric metric = Metric::l2;
+  std::int64_t k = 10;
+  std::string output;
+  io::ResultFormat format = io::ResultFormat::h5;
+
+  std::string index = "flat";
+  std::string engine = "auto";  // auto, cpu, cuda
+  std::string isa = "auto";
+  std::string merge = "auto";   // auto or a registry name
+  std::string router = "all";
+  std::int64_t batch = 0;         // queries a batch; 0: planned
+  std::int64_t memory_bytes = 0;  // a rank; 0: what the host has left, divided by its ranks
+  int threads = 0;                // a rank; 0: the cores it is bound to, divided by the ranks that share them
+  std::optional<io::Range> queries_range;
+  int part = 0;   // this job searches the part-th of `parts` contiguous pieces of the base
+  int parts = 1;
+  bool drop_nonfinite = false;
+  bool overwrite = false;
+  bool resume = true;
+  std::int64_t self_check_queries = 16;  // re-computed in fp64 at the end
+  double roof_probe_seconds = 0.3;       // how long a rank measures its own speed at start-up; 0: not
+
+  std::string command_line;   // for the result's attributes
+  std::string configuration;  // effective settings as TOML, for the result's attributes
+};
+
+/// One rank's part in a finished (or stopped) run.
+struct RankReport {
+  int rank = 0;
+  std::string host;
+  std::string engine;                          // Index::description
+  int threads = 0;
+  std::int64_t rows = 0;                       // base rows searched, over all groups
+  std::int64_t bytes_read = 0;
+  double read_seconds = 0;                     // in reads, also those that ran beside a search
+  std::int64_t peak_rss_bytes = 0;
+  std::array<double, kPhases> phase_seconds{};  // sums to the wall time
+  std::vector<PhaseSpan> spans;                // for the chart
+  double roof_flops_per_second = 0;            // measured at start-up
+  kernels::SearchCounters counters;
+};
+
+/// fp64 re-computation of some queries, by code that the search does not use.
+struct SelfCheck {
+  std::int64_t queries = 0;
+  std::int64_t id_mismatches = 0;       // places where the id differs
+  std::int64_t distance_mismatches = 0;  // places where the float32 distance is off by more than one unit in the last place
+  double max_relative_error = 0;
+  std::int64_t first_bad_query = -1;
+};
+
+/// What a run did; complete on rank 0, the rest on every rank.
+struct SearchSummary {
+  bool stopped = false;  // by a signal, with a checkpoint: run the same line again
+  JobShape shape;
+  JobPlan plan;
+  std::string merge;      // strategy used (of the last batch, where "auto" decides)
+  double wall_seconds = 0;
+  double pure_read_seconds = 0;   // bytes read at the measured read rate: the floor no run can go below
+  std::int64_t queries_done = 0;  // by this run, without those of earlier ones
+  std::int64_t dropped_rows = 0;  // non-finite
+  int resumes = 0;
+  kernels::SearchCounters counters;  // sum over ranks
+  SelfCheck self_check;
+  std::vector<RankReport> ranks;
+  std::vector<std::string> result_paths;
+  std::vector<std::string> warnings;  // launcher, binding, narrowing, ...
+};
+
+/// Called on rank 0 between batches, and while long ones run, at most once a second.
+struct Progress {
+  std::int64_t queries_done = 0;  // weighted by the share of the base that they have seen
+  std::int64_t queries_total = 0;
+  std::int64_t groups_done = 0;
+  std::int64_t groups_total = 0;
+  double elapsed_seconds = 0;
+  double queries_per_second = 0;
+  double eta_seconds = 0;
+};
+using ProgressObserver = std::function<void(const Progress&)>;
+
+/// Opens and checks the inputs and plans the job, without reading vectors. Collective over comm.
+/// @throws Error, the same on every rank
+struct PreparedJob {
+  JobShape shape;
+  JobPlan plan;
+  std::vector<std::string> warnings;
+};
+PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Communicator& comm);
+
+/// Runs a search from files to a published result. Collective over comm.
+///
+/// Reacts to request_stop(): finishes the batch, leaves OUT.partial and OUT.journal, returns with stopped = true.
+/// @throws Error, the same kind on every rank; nothing existing was touched unless config.overwrite
+SearchSummary run_search_job(const SearchJobConfig& config, const comm::Communicator& comm,
+                             const ProgressObserver& observer);
+
+/// Asks the running job to stop at the next safe point; async-signal-safe.
+/// @param level  1: after this batch; 2: as soon as possible, this batch is searched again by the next run
+void request_stop(int level) noexcept;
+
+}  // namespace mpishards::rank
