@@ -22,8 +22,8 @@ Slice slice_of(std::int64_t nq, int rank, int n_ranks);
 
 /// Many ranks' partial answers to the same queries become one, each rank holding its slice of it.
 ///
-/// Every strategy gives the same bytes, because Closer is a total order: the best k of a union do not depend on the order
-/// in which parts are merged.
+/// Every strategy gives the same bytes, because Closer is a total order: the best k of a union do not depend
+/// on the order in which parts are merged.
 class MergeStrategy {
  public:
   virtual ~MergeStrategy() = default;
