@@ -1,0 +1,18 @@
+# tests/e2e/test_*.py drive the built program from outside, one CTest test a file: e2e.<name>.
+# A file whose tests were all skipped counts as skipped (conftest.py ends with 77 then).
+file(GLOB E2E_TESTS CONFIGURE_DEPENDS "${CMAKE_CURRENT_LIST_DIR}/test_*.py")
+foreach(SCRIPT ${E2E_TESTS})
+  get_filename_component(NAME ${SCRIPT} NAME_WE)
+  string(REGEX REPLACE "^test_" "" NAME ${NAME})
+  set(LABELS e2e)
+  if(NAME STREQUAL "slurm")
+    list(APPEND LABELS slurm)
+  elseif(NAME MATCHES "^nightly")
+    set(LABELS nightly)
+  endif()
+  add_test(NAME e2e.${NAME}
+           COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider --rootdir "${CMAKE_CURRENT_LIST_DIR}" "${SCRIPT}"
+           WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+  set_tests_properties(e2e.${NAME} PROPERTIES LABELS "${LABELS}" TIMEOUT 600 PROCESSORS 2 SKIP_RETURN_CODE 77
+                       ENVIRONMENT "MPISHARDS=$<TARGET_FILE:mpishards>;PYTHONDONTWRITEBYTECODE=1")
+endforeach()

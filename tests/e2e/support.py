@@ -1,0 +1,171 @@
+"""Helpers of the end-to-end tests: start the program, make inputs, read results, and an oracle of their own."""
+
+import dataclasses
+import os
+import pathlib
+import subprocess
+import time
+
+import h5py
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = os.environ.get("MPISHARDS", str(ROOT / "build/release/mpishards"))
+
+
+def _data_folder():
+    for candidate in (os.environ.get("MPISHARDS_DATA"), ROOT.parent / "shared" / "data"):
+        if candidate and pathlib.Path(candidate).is_dir():
+            return pathlib.Path(candidate)
+    return None
+
+
+DATA = _data_folder()
+
+# Ranks outnumber the cores of a test machine: they must yield while they wait and not be bound to core 0.
+MPI_ENVIRONMENT = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_pml": "ob1",
+    "OMPI_MCA_btl": "self,vader",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+@dataclasses.dataclass
+class Result:
+    """What one call of the program left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    def __str__(self):
+        return f"exit code {self.code} after {self.seconds:.1f} s\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
+
+
+def environment(extra=None):
+    """The caller's environment with the settings that ranks on a test machine need."""
+    return {**os.environ, **MPI_ENVIRONMENT, **{name: str(value) for name, value in (extra or {}).items()}}
+
+
+def command(args, np=None):
+    """The whole command line: through mpirun for np ranks, without any launcher for None."""
+    launcher = [] if np is None else ["mpirun", "-n", str(np)]
+    return launcher + [PROGRAM] + [str(argument) for argument in args]
+
+
+def start(args, np=None, env=None, cwd=None, **popen_options):
+    """Starts the program in a process group of its own and returns the Popen."""
+    return subprocess.Popen(command(args, np), env=environment(env), cwd=cwd, start_new_session=True, **popen_options)
+
+
+def run(args, np=None, timeout=120, env=None, cwd=None):
+    """Runs the program to its end. A run that outlives `timeout` is killed with all its ranks and fails the test."""
+    began = time.monotonic()
+    process = start(args, np, env, cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                    text=True, errors="replace")
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill_group(process)
+        stdout, stderr = process.communicate()
+        raise AssertionError(f"still running after {timeout} s: {command(args, np)}\n{stdout}\n{stderr}") from None
+    return Result(process.returncode, stdout, stderr, time.monotonic() - began)
+
+
+def search(args, np=None, **options):
+    """Runs `mpishards search` and insists on success."""
+    result = run(["search", *args], np=np, **options)
+    assert result.code == 0, result
+    return result
+
+
+def kill_group(process):
+    """kill -9 for the process and all that it started in its group."""
+    try:
+        os.killpg(process.pid, 9)
+    except ProcessLookupError:
+        pass
+
+
+def write_h5(path, **data_sets):
+    """Writes arrays as data sets: write_h5(path, train=base, test=queries)."""
+    with h5py.File(path, "w") as file:
+        for name, rows in data_sets.items():
+            file.create_dataset(name, data=rows)
+    return path
+
+
+def read_result(path):
+    """neighbors and distances of a result file."""
+    with h5py.File(path, "r") as file:
+        return file["neighbors"][...], file["distances"][...]
+
+
+def attributes(path):
+    with h5py.File(path, "r") as file:
+        return dict(file.attrs)
+
+
+def payload(path):
+    """The bytes that must not depend on ranks, batches, strategies and interruptions."""
+    neighbors, distances = read_result(path)
+    assert neighbors.dtype == np.int64 and distances.dtype == np.float32, (neighbors.dtype, distances.dtype)
+    return neighbors.tobytes() + distances.tobytes()
+
+
+def _scores(base, query, metric):
+    if metric == "l2":
+        difference = base - query
+        return (difference * difference).sum(axis=1)
+    products = (base * query).sum(axis=1)
+    if metric == "ip":
+        return products
+    lengths = np.sqrt((base * base).sum(axis=1) * (query * query).sum())
+    return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+
+
+def oracle(base, queries, k, metric="l2"):
+    """The exact answer in double precision, rounded once to float32, ties by smaller id, padded beyond the base.
+
+    The order is that of the rounded distances, as the result file promises.
+    """
+    base = np.asarray(base, dtype=np.float64)
+    queries = np.asarray(queries, dtype=np.float64)
+    sign = 1 if metric == "l2" else -1
+    neighbors = np.full((len(queries), k), -1, dtype=np.int64)
+    distances = np.full((len(queries), k), sign * np.inf, dtype=np.float32)
+    ids = np.arange(len(base))
+    for row, query in enumerate(queries):
+        rounded = _scores(base, query, metric).astype(np.float32)
+        best = np.lexsort((ids, sign * rounded))[:k]
+        neighbors[row, : len(best)] = best
+        distances[row, : len(best)] = rounded[best]
+    return neighbors, distances
+
+
+def assert_exact(result_path, base, queries, k, metric="l2"):
+    """The result is the oracle's.
+
+    Sums in another order may differ in the last bit of the double, hence by one unit in the last place of the
+    float32; where they do, the ids may swap inside such a tie and nowhere else.
+    """
+    neighbors, distances = read_result(result_path)
+    wanted_neighbors, wanted_distances = oracle(base, queries, k, metric)
+    assert neighbors.shape == wanted_neighbors.shape
+    finite = np.isfinite(wanted_distances)
+    assert (np.isfinite(distances) == finite).all()
+    gap = np.abs(distances[finite] - wanted_distances[finite])
+    assert (gap <= np.spacing(np.abs(wanted_distances[finite]))).all(), f"largest gap {gap.max()}"
+    for row, place in zip(*np.nonzero(neighbors != wanted_neighbors)):
+        query = np.asarray(queries[row], dtype=np.float64)
+        found = _scores(np.asarray(base[neighbors[row, place]], dtype=np.float64)[None, :], query, metric)[0]
+        assert abs(np.float32(found) - wanted_distances[row, place]) <= np.spacing(
+            np.abs(wanted_distances[row, place])), (
+            f"query {row}, place {place}: id {neighbors[row, place]}, expected {wanted_neighbors[row, place]}")
