@@ -43,6 +43,14 @@ std::string unknown_flag(const Arguments& arguments, const std::vector<std::stri
   return "";
 }
 
+/// cxxopts has no long names of one letter: "--k" becomes "-k", "--k=5" becomes "-k5".
+std::string with_short_dash(const std::string& argument) {
+  const bool one_letter = argument.size() >= 3 && argument.starts_with("--") && argument[2] != '-' &&
+                          (argument.size() == 3 || argument[3] == '=');
+  if (!one_letter) return argument;
+  return argument.substr(1, 2) + (argument.size() > 4 ? argument.substr(4) : "");
+}
+
 }  // namespace
 
 std::string nearest(std::string_view text, const std::vector<std::string>& candidates) {
@@ -66,7 +74,9 @@ Cli::Cli(std::string command, std::string synopsis, std::string summary, std::st
   options_.add_options()("h,help", "print this help");
 }
 
-void Cli::positional(std::vector<std::string> names) { options_.parse_positional(std::move(names)); }
+void Cli::positional(std::vector<std::string> names) {
+  options_.parse_positional(std::move(names));
+}
 
 std::string Cli::help() const {
   std::vector<std::string> groups = options_.groups();
@@ -74,8 +84,10 @@ std::string Cli::help() const {
 }
 
 std::optional<cxxopts::ParseResult> Cli::parse(const Arguments& arguments, const comm::Communicator& world) {
+  Arguments normalized;
+  for (const std::string& argument : arguments) normalized.push_back(with_short_dash(argument));
   std::vector<const char*> argv = {"mpishards"};
-  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  for (const std::string& argument : normalized) argv.push_back(argument.c_str());
   try {
     cxxopts::ParseResult result = options_.parse(static_cast<int>(argv.size()), argv.data());
     if (result.count("help") > 0) {
@@ -83,8 +95,8 @@ std::optional<cxxopts::ParseResult> Cli::parse(const Arguments& arguments, const
       return std::nullopt;
     }
     if (!result.unmatched().empty())
-      throw Error(ErrorKind::usage, "unexpected argument '" + result.unmatched().front() + "'; see mpishards " +
-                                        command_ + " --help");
+      throw Error(ErrorKind::usage, "unexpected argument '" + result.unmatched().front() +
+                                        "'; see mpishards " + command_ + " --help");
     return result;
   } catch (const cxxopts::exceptions::exception& error) {
     std::string message = error.what();

@@ -1,5 +1,7 @@
 #pragma once
 
+// Lists are given by repeating the flag: a comma is part of a file name. NUL can not occur in an argument.
+#define CXXOPTS_VECTOR_DELIMITER '\0'
 #include <cxxopts.hpp>
 #include <optional>
 #include <string>
@@ -10,8 +12,8 @@
 
 namespace mpishards::app {
 
-/// The options of one subcommand: cxxopts with this program's manners (an example in --help, "did you mean" for a
-/// mistyped flag, Error{usage} instead of exceptions of its own).
+/// The options of one subcommand: cxxopts with this program's manners (an example in --help, "did you mean"
+/// for a mistyped flag, Error{usage} instead of exceptions of its own).
 class Cli {
  public:
   /// @param synopsis  what follows the name: "FILE... [options]"

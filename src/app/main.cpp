@@ -17,8 +17,10 @@ namespace {
 using namespace mpishards;
 
 void print_usage(std::FILE* stream) {
-  std::fprintf(stream, "mpishards %s: exact nearest-neighbour search for MPI clusters\n\nUsage: mpishards COMMAND ...\n\n",
-               std::string(version()).c_str());
+  std::fprintf(
+      stream,
+      "mpishards %s: exact nearest-neighbour search for MPI clusters\n\nUsage: mpishards COMMAND ...\n\n",
+      std::string(version()).c_str());
   for (const app::CommandRow& row : app::command_registry())
     std::fprintf(stream, "  %-9s %s\n", std::string(row.name).c_str(), std::string(row.help).c_str());
   std::fputs("\nmpishards COMMAND --help describes one command.\n", stream);
@@ -57,7 +59,8 @@ int run_under_mpi(const app::CommandRow& command, const app::Arguments& argument
   try {
     return run(command, arguments, world);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "mpishards: rank %d: out of memory; lower --memory or use more ranks\n", world.rank());
+    std::fprintf(stderr, "mpishards: rank %d: out of memory; lower --memory or use more ranks\n",
+                 world.rank());
     comm::abort_job(exit_code(ErrorKind::os));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "mpishards: rank %d: internal error: %s\n", world.rank(), error.what());

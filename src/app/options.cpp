@@ -1,0 +1,417 @@
+#include "app/options.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "core/error.hpp"
+#include "core/narrow.hpp"
+#include "kernels/index.hpp"
+#include "merge/merge_strategy.hpp"
+#include "rank/router.hpp"
+
+namespace mpishards::app {
+
+namespace {
+
+using Names = std::vector<std::string>;
+
+template <class Rows, class NameOf>
+Names names_of(Names first, const Rows& rows, NameOf name_of) {
+  for (const auto& row : rows) {
+    const std::string name(name_of(row));
+    if (std::ranges::find(first, name) == first.end()) first.push_back(name);
+  }
+  return first;
+}
+
+Names metric_choices() {
+  return {"l2", "ip", "cosine"};
+}
+Names engine_choices() {
+  return {"auto", "cpu", "cuda"};
+}
+Names isa_choices() {
+  return names_of({"auto"}, kernels::isa_names(), [](const std::string& name) { return name; });
+}
+Names index_choices() {
+  return names_of({}, kernels::index_registry(), [](const kernels::IndexRow& row) { return row.type; });
+}
+Names merge_choices() {
+  return names_of({"auto"}, merge::merge_registry(), [](const merge::MergeRow& row) { return row.name; });
+}
+Names router_choices() {
+  return {"all"};
+}
+Names format_choices() {
+  return {"h5", "npy", "ibin"};
+}
+Names nonfinite_choices() {
+  return {"error", "drop"};
+}
+
+constexpr OptionRow kOptions[] = {
+    {"base", 0, OptionKind::list, "", 0, nullptr, "FILE[:DATASET]",
+     "vectors to search; repeats, takes globs and @list.txt; HDF5 data set: train"},
+    {"queries", 0, OptionKind::list, "", 0, nullptr, "FILE[:DATASET]",
+     "query vectors, named like the base; HDF5 data set: test"},
+    {"k", 'k', OptionKind::count, "10", 1, nullptr, "N", "neighbors per query"},
+    {"metric", 0, OptionKind::choice, "l2", 0, metric_choices, "NAME", "what near means"},
+    {"output", 'o', OptionKind::text, "", 0, nullptr, "FILE", "result file"},
+    {"job", 0, OptionKind::text, "", 0, nullptr, "FILE.toml",
+     "read options from a file; flags and MPISHARDS_* win; paths in it are relative to the current folder"},
+    {"engine", 0, OptionKind::choice, "auto", 0, engine_choices, "NAME", "what computes"},
+    {"isa", 0, OptionKind::choice, "auto", 0, isa_choices, "NAME", "CPU kernel family"},
+    {"index", 0, OptionKind::choice, "flat", 0, index_choices, "NAME", "how a shard is searched"},
+    {"merge", 0, OptionKind::choice, "auto", 0, merge_choices, "NAME", "how ranks join their answers"},
+    {"router", 0, OptionKind::choice, "all", 0, router_choices, "NAME", "which shards see which query"},
+    {"batch", 0, OptionKind::count, "", 1, nullptr, "N", "queries per batch (default: planned)"},
+    {"memory", 0, OptionKind::size, "", 1, nullptr, "SIZE",
+     "memory per rank, e.g. 8GiB (default: what the host has left, divided by its ranks)"},
+    {"threads", 0, OptionKind::count, "", 1, nullptr, "N", "threads per rank (default: its cores)"},
+    {"format", 0, OptionKind::choice, "", 0, format_choices, "NAME", "result format (default: by suffix)"},
+    {"queries-range", 0, OptionKind::range, "", 0, nullptr, "A:B", "search only queries A to B-1"},
+    {"part", 0, OptionKind::part, "", 0, nullptr, "I/N",
+     "search only piece I (0 to N-1) of N contiguous pieces of the base; mpishards merge joins them"},
+    {"nonfinite", 0, OptionKind::choice, "error", 0, nonfinite_choices, "WHAT",
+     "base rows with NaN or infinity: refuse, or drop and count"},
+    {"self-check", 0, OptionKind::count, "16", 0, nullptr, "N", "queries to re-compute in fp64 at the end"},
+    {"overwrite", 0, OptionKind::flag, "false", 0, nullptr, "", "replace an existing result"},
+    {"no-resume", 0, OptionKind::flag, "false", 0, nullptr, "",
+     "start over instead of continuing a stopped run"},
+    {"dry-run", 0, OptionKind::flag, "false", 0, nullptr, "", "print the plan and touch nothing"},
+    {"report", 0, OptionKind::flag, "true", 0, nullptr, "",
+     "write OUT.report.json and OUT.report.html (--report=false: don't)"},
+    {"json", 0, OptionKind::flag, "false", 0, nullptr, "", "one JSON document instead of the report text"},
+    {"quiet", 'q', OptionKind::flag, "false", 0, nullptr, "", "print nothing but errors"},
+    {"verbose", 'v', OptionKind::flag, "false", 0, nullptr, "", "print the configuration and who set what"},
+};
+
+std::string joined(const Names& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+bool is_boolean(const std::string& text) {
+  return text == "true" || text == "false" || text == "1" || text == "0";
+}
+
+std::pair<int, int> parse_part(std::string_view text) {
+  const std::size_t slash = text.find('/');
+  if (slash == std::string_view::npos)
+    throw Error(ErrorKind::usage, "'" + std::string(text) + "' is no part; expected I/N, such as 0/4");
+  const std::int64_t part = parse_count(text.substr(0, slash));
+  const std::int64_t parts = parse_count(text.substr(slash + 1));
+  if (part < 0 || part >= parts || parts > std::numeric_limits<int>::max())
+    throw Error(ErrorKind::usage, "part " + std::string(text) + " is outside 0/N to N-1/N");
+  return {narrow<int>(part), narrow<int>(parts)};
+}
+
+void check_choice(const OptionRow& row, const std::string& text) {
+  const Names choices = row.choices();
+  if (std::ranges::find(choices, text) != choices.end()) return;
+  const std::string meant = nearest(text, choices);
+  throw Error(ErrorKind::usage, "unknown " + std::string(row.name) + " '" + text + "'; known: " +
+                                    joined(choices) + (meant.empty() ? "" : "; did you mean " + meant + "?"));
+}
+
+void check_value(const OptionRow& row, const std::string& text) {
+  switch (row.kind) {
+    case OptionKind::flag:
+      if (!is_boolean(text)) throw Error(ErrorKind::usage, "'" + text + "' is neither true nor false");
+      return;
+    case OptionKind::text:
+    case OptionKind::list:
+      if (text.empty()) throw Error(ErrorKind::usage, "the path is empty");
+      return;
+    case OptionKind::count:
+      if (const std::int64_t value = parse_count(text); value < row.minimum)
+        throw Error(ErrorKind::usage, std::string(row.name) + " = " + std::to_string(value) +
+                                          " is below the smallest value, " + std::to_string(row.minimum));
+      return;
+    case OptionKind::size:
+      if (rank::parse_bytes(text) < row.minimum) throw Error(ErrorKind::usage, "'" + text + "' is no memory");
+      return;
+    case OptionKind::choice:
+      return check_choice(row, text);
+    case OptionKind::range:
+      parse_range(text);
+      return;
+    case OptionKind::part:
+      parse_part(text);
+      return;
+  }
+}
+
+void check_setting(const OptionRow& row, const Setting& setting) {
+  for (const std::string& text : setting.values) {
+    try {
+      check_value(row, text);
+    } catch (const Error& error) {
+      const ErrorKind kind = setting.origin == Origin::flag ? ErrorKind::usage : ErrorKind::config;
+      throw Error(kind, setting.where + ": " + error.what());
+    }
+  }
+}
+
+std::string quoted(const std::string& text) {
+  return nlohmann::json(text).dump();
+}
+
+/// Counts and sizes stand as their author wrote them: a bare number where it is one, else text.
+bool is_bare_number(const std::string& text) {
+  return !text.empty() && (text == "0" || text.front() != '0') &&
+         std::ranges::all_of(text, [](unsigned char c) { return std::isdigit(c) != 0; });
+}
+
+std::string toml_value(const OptionRow& row, const Setting& setting) {
+  switch (row.kind) {
+    case OptionKind::flag:
+      return setting.text() == "true" || setting.text() == "1" ? "true" : "false";
+    case OptionKind::list: {
+      std::string array = "[";
+      for (const std::string& value : setting.values) array += (array.size() > 1 ? ", " : "") + quoted(value);
+      return array + "]";
+    }
+    case OptionKind::count:
+    case OptionKind::size:
+      return is_bare_number(setting.text()) ? setting.text() : quoted(setting.text());
+    default:
+      return quoted(setting.text());
+  }
+}
+
+const std::string* text_of(const Settings& settings, std::string_view name) {
+  const auto found = settings.find(name);
+  return found == settings.end() ? nullptr : &found->second.text();
+}
+
+bool is_set(const Settings& settings, std::string_view name) {
+  const std::string* text = text_of(settings, name);
+  return text != nullptr && (*text == "true" || *text == "1");
+}
+
+std::int64_t count_or(const Settings& settings, std::string_view name, std::int64_t otherwise) {
+  const std::string* text = text_of(settings, name);
+  return text == nullptr ? otherwise : parse_count(*text);
+}
+
+const Setting& required(const Settings& settings, std::string_view name, const std::string& example) {
+  const auto found = settings.find(name);
+  if (found == settings.end())
+    throw Error(ErrorKind::usage, "--" + std::string(name) + " is missing; give for instance --" +
+                                      std::string(name) + " " + example + ", or a --job file that has it");
+  return found->second;
+}
+
+std::vector<io::InputSpec> input_specs(const Setting& setting) {
+  std::vector<io::InputSpec> specs;
+  for (const std::string& text : setting.values) specs.push_back(io::parse_input_spec(text));
+  return specs;
+}
+
+}  // namespace
+
+std::span<const OptionRow> search_options() {
+  return kOptions;
+}
+
+const OptionRow* find_option(std::string_view name) {
+  const auto* found = std::ranges::find(kOptions, name, &OptionRow::name);
+  return found == std::end(kOptions) ? nullptr : found;
+}
+
+std::vector<std::string> option_names() {
+  return names_of({}, kOptions, [](const OptionRow& row) { return row.name; });
+}
+
+std::string environment_name(std::string_view option) {
+  std::string name = "MPISHARDS_";
+  for (const char c : option)
+    name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return name;
+}
+
+std::string_view to_string(Origin origin) {
+  constexpr std::array<std::string_view, 4> kNames = {"default", "job file", "environment", "flag"};
+  return kNames[static_cast<std::size_t>(origin)];
+}
+
+void declare_search_options(Cli& cli) {
+  for (const OptionRow& row : kOptions) {
+    std::string spec(row.name);
+    if (row.short_name != 0 && row.name.size() > 1) spec = std::string(1, row.short_name) + "," + spec;
+    std::string help(row.help);
+    if (row.choices != nullptr) help += ": " + joined(row.choices());
+    if (!row.default_text.empty() && row.kind != OptionKind::flag)
+      help += " (default: " + std::string(row.default_text) + ")";
+    std::shared_ptr<cxxopts::Value> value;
+    if (row.kind == OptionKind::flag)
+      value = cxxopts::value<std::string>()->implicit_value("true");
+    else if (row.kind == OptionKind::list)
+      value = cxxopts::value<std::vector<std::string>>();
+    else
+      value = cxxopts::value<std::string>();
+    cli.add()(spec, help, value, std::string(row.value_name));
+  }
+}
+
+Settings flag_settings(const cxxopts::ParseResult& parsed) {
+  Settings settings;
+  for (const OptionRow& row : kOptions) {
+    const std::string name(row.name);
+    if (parsed.count(name) == 0) continue;
+    const std::string where = (name.size() == 1 ? "-" : "--") + name;
+    if (row.kind == OptionKind::list)
+      settings[name] = {parsed[name].as<std::vector<std::string>>(), Origin::flag, where};
+    else
+      settings[name] = {{parsed[name].as<std::string>()}, Origin::flag, where};
+  }
+  return settings;
+}
+
+Settings environment_settings(const std::function<const char*(const char*)>& lookup) {
+  Settings settings;
+  for (const OptionRow& row : kOptions) {
+    const std::string variable = environment_name(row.name);
+    const char* text = lookup(variable.c_str());
+    if (text != nullptr && *text != '\0')
+      settings[std::string(row.name)] = {{text}, Origin::environment, variable};
+  }
+  return settings;
+}
+
+Settings combine(const Settings& flags, const Settings& environment, const Settings& job_file) {
+  Settings settings;
+  for (const OptionRow& row : kOptions) {
+    for (const Settings* source : {&flags, &environment, &job_file}) {
+      const auto found = source->find(row.name);
+      if (found == source->end()) continue;
+      check_setting(row, found->second);
+      settings.emplace(row.name,
+                       found->second);  // the first source wins; the others are checked all the same
+    }
+    if (!row.default_text.empty())
+      settings.try_emplace(std::string(row.name),
+                           Setting{{std::string(row.default_text)}, Origin::built_in, ""});
+  }
+  return settings;
+}
+
+std::string to_toml(const Settings& settings, bool with_origin) {
+  std::string text;
+  for (const OptionRow& row : kOptions) {
+    const auto found = settings.find(row.name);
+    if (found == settings.end()) continue;
+    std::string line = std::string(row.name) + " = " + toml_value(row, found->second);
+    if (with_origin) {
+      line.resize(std::max<std::size_t>(line.size() + 2, 40), ' ');
+      line += "# " + std::string(to_string(found->second.origin));
+      if (!found->second.where.empty()) line += " " + found->second.where;
+    }
+    text += line + "\n";
+  }
+  return text;
+}
+
+std::string serialize(const Settings& settings) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const auto& [name, setting] : settings)
+    json[name] = {{"values", setting.values}, {"origin", setting.origin}, {"where", setting.where}};
+  return json.dump();
+}
+
+Settings deserialize_settings(const std::string& text) {
+  Settings settings;
+  for (const auto& [name, json] : nlohmann::json::parse(text).items())
+    settings[name] = {json.at("values").get<std::vector<std::string>>(), json.at("origin").get<Origin>(),
+                      json.at("where").get<std::string>()};
+  return settings;
+}
+
+std::int64_t parse_count(std::string_view text) {
+  const auto refuse = [&] {
+    throw Error(ErrorKind::usage,
+                "'" + std::string(text) + "' is no count; expected a whole number such as 100, 10k or 30M");
+  };
+  double value = 0;
+  const auto [end, code] =
+      std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
+  if (code != std::errc()) refuse();
+  const std::string_view suffix(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  if (suffix == "k" || suffix == "K")
+    value *= 1e3;
+  else if (suffix == "M")
+    value *= 1e6;
+  else if (suffix == "G")
+    value *= 1e9;
+  else if (!suffix.empty())
+    refuse();
+  constexpr double kExactIntegers = 0x1p53;
+  if (!(std::abs(value) <= kExactIntegers) || value != std::floor(value)) refuse();
+  return static_cast<std::int64_t>(value);
+}
+
+io::Range parse_range(std::string_view text) {
+  const std::size_t colon = text.find(':');
+  if (colon == std::string_view::npos)
+    throw Error(ErrorKind::usage, "'" + std::string(text) + "' is no range; expected A:B, such as 0:1000");
+  const io::Range range{parse_count(text.substr(0, colon)), parse_count(text.substr(colon + 1))};
+  if (range.begin < 0 || range.begin >= range.end)
+    throw Error(ErrorKind::usage, "range " + std::string(text) + " is empty; expected A:B with 0 <= A < B");
+  return range;
+}
+
+void expand_input_settings(Settings& settings) {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kDefaultDatasets = {
+      {{"base", "train"}, {"queries", "test"}}};
+  for (const auto& [name, dataset] : kDefaultDatasets) {
+    const auto found = settings.find(name);
+    if (found == settings.end()) continue;
+    const std::vector<io::InputSpec> specs = io::expand_inputs(found->second.values, dataset);
+    found->second.values.clear();
+    for (const io::InputSpec& spec : specs) found->second.values.push_back(io::to_string(spec));
+  }
+}
+
+SearchOptions to_search_options(const Settings& settings, const std::string& command_line) {
+  SearchOptions options;
+  rank::SearchJobConfig& job = options.job;
+  job.base = input_specs(required(settings, "base", "emb.h5:/train"));
+  job.queries = input_specs(required(settings, "queries", "emb.h5:/test"));
+  job.output = required(settings, "output", "result.h5").text();
+  job.metric = metric_from_string(*text_of(settings, "metric"));
+  job.k = count_or(settings, "k", job.k);
+  const std::string* format = text_of(settings, "format");
+  job.format = format ? io::result_format_from_string(*format) : io::result_format_of(job.output);
+  job.index = *text_of(settings, "index");
+  job.engine = *text_of(settings, "engine");
+  job.isa = *text_of(settings, "isa");
+  job.merge = *text_of(settings, "merge");
+  job.router = *text_of(settings, "router");
+  job.batch = count_or(settings, "batch", 0);
+  if (const std::string* memory = text_of(settings, "memory")) job.memory_bytes = rank::parse_bytes(*memory);
+  job.threads = narrow<int>(count_or(settings, "threads", 0));
+  if (const std::string* range = text_of(settings, "queries-range")) job.queries_range = parse_range(*range);
+  if (const std::string* part = text_of(settings, "part")) std::tie(job.part, job.parts) = parse_part(*part);
+  job.drop_nonfinite = *text_of(settings, "nonfinite") == "drop";
+  job.overwrite = is_set(settings, "overwrite");
+  job.resume = !is_set(settings, "no-resume");
+  job.self_check_queries = count_or(settings, "self-check", job.self_check_queries);
+  job.command_line = command_line;
+  job.configuration = to_toml(settings, false);
+  options.dry_run = is_set(settings, "dry-run");
+  options.json = is_set(settings, "json");
+  options.quiet = is_set(settings, "quiet");
+  options.verbose = is_set(settings, "verbose");
+  options.report = is_set(settings, "report");
+  return options;
+}
+
+}  // namespace mpishards::app
