@@ -27,6 +27,7 @@ struct CpuSearchPlan {
   std::int64_t query_tile = 0;      // queries of one matrix product
   std::int64_t base_tile = 0;       // base rows of one matrix product
   std::int64_t buffer_entries = 0;  // candidates kept per query before they are pruned
+  std::int64_t sample_rows = 0;     // rows spread over the shard that seed the thresholds; 0: none
   bool split_base = false;          // few queries: threads share the base instead of the queries
   std::int64_t index_bytes = 0;     // norms beside the base rows
   std::int64_t scratch_bytes = 0;   // all threads' tiles and candidate buffers
@@ -34,6 +35,9 @@ struct CpuSearchPlan {
 
 /// @pre nb, nq >= 0; d, k >= 1 @par Cost constant
 CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits);
+
+/// Fills in the bytes of a plan whose tiles are chosen.
+void complete_plan(CpuSearchPlan& plan, const SearchShape& shape, const CpuLimits& limits);
 
 std::string to_string(const CpuSearchPlan& plan);
 

@@ -1,0 +1,265 @@
+#include "kernels/cpu/chunk_search.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/convert.hpp"
+#include "kernels/distance.hpp"
+
+namespace mpishards::kernels::cpu {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr float kFloatInfinity = std::numeric_limits<float>::infinity();
+// Candidates lie anywhere in memory.
+constexpr std::ptrdiff_t kPrefetchRows = 6;
+constexpr std::size_t kCacheLine = 64;
+constexpr std::size_t kPrefetchBytes = 16 * kCacheLine;
+
+void prefetch_row(const std::byte* row, std::size_t row_bytes) {
+  for (std::size_t offset = 0; offset < std::min(row_bytes, kPrefetchBytes); offset += kCacheLine)
+    __builtin_prefetch(row + offset);
+}
+
+template <class T>
+std::size_t bytes_of(const std::vector<T>& values) {
+  return values.capacity() * sizeof(T);
+}
+
+template <class T>
+void set_size(std::vector<T>& values, std::int64_t size) {
+  if (static_cast<std::size_t>(size) > values.capacity())
+    std::vector<T>().swap(values);  // no copy of old scratch
+  values.resize(static_cast<std::size_t>(size));
+}
+
+/// Calls visit(vector, elements) for everything that depends on the plan: one list for sizes and allocation.
+std::int64_t neighbors_kept(const SearchShape& shape) {
+  return std::min(shape.k, std::max<std::int64_t>(shape.nb, 1));
+}
+
+}  // namespace
+
+void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape) {
+  const std::int64_t queries = plan.query_tile;
+  capacity_ = plan.buffer_entries;
+  base_tile_ = plan.base_tile;
+  k_ = neighbors_kept(shape);
+  set_size(candidates_, queries * capacity_);
+  set_size(scores_, queries * base_tile_);
+  set_size(tile_floats_, shape.dtype == DType::f32 ? 0 : base_tile_ * shape.d);
+  set_size(row_floats_, shape.d);
+  set_size(certificates_, queries);
+  set_size(query_squares_, queries);
+  set_size(cuts_, queries);
+  set_size(errors_, queries);
+  set_size(thresholds_, queries);
+  set_size(counts_, queries);
+  set_size(widened_, queries);
+  set_size(exact_, capacity_);
+  set_size(merged_neighbors_, shape.k);
+  set_size(merged_distances_, shape.k);
+  set_size(fresh_neighbors_, capacity_);
+  set_size(fresh_distances_, capacity_);
+}
+
+std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape& shape) {
+  constexpr std::int64_t kPerQuery =
+      sizeof(Certificate) + 3 * sizeof(double) + sizeof(float) + sizeof(std::int64_t) + sizeof(char);
+  constexpr std::int64_t kNeighbor = sizeof(GlobalId) + sizeof(float);
+  constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t tile_floats = shape.dtype == DType::f32 ? 0 : plan.base_tile * shape.d;
+  const std::int64_t per_query = kPerQuery +
+                                 plan.buffer_entries * static_cast<std::int64_t>(sizeof(Candidate)) +
+                                 plan.base_tile * kFloat;
+  return plan.query_tile * per_query + (tile_floats + shape.d) * kFloat +
+         plan.buffer_entries * (static_cast<std::int64_t>(sizeof(Exact)) + kNeighbor) + shape.k * kNeighbor;
+}
+
+std::size_t ChunkSearch::bytes() const {
+  return bytes_of(candidates_) + bytes_of(scores_) + bytes_of(tile_floats_) + bytes_of(row_floats_) +
+         bytes_of(certificates_) + bytes_of(query_squares_) + bytes_of(cuts_) + bytes_of(errors_) +
+         bytes_of(thresholds_) + bytes_of(counts_) + bytes_of(widened_) + bytes_of(exact_) +
+         bytes_of(merged_neighbors_) + bytes_of(merged_distances_) + bytes_of(fresh_neighbors_) +
+         bytes_of(fresh_distances_);
+}
+
+void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> queries,
+                        std::span<const float> bound, TopK& out, std::int64_t first_row) {
+  context_ = &context;
+  queries_ = queries;
+  out_ = &out;
+  first_row_ = first_row;
+  counters_before_ = counters_;
+  for (std::int64_t q = 0; q < queries.rows; ++q) {
+    const auto i = static_cast<std::size_t>(q);
+    query_squares_[i] = context.isa->dot_product(queries.row(q), queries.row(q), queries.cols);
+    certificates_[i] = Certificate(context.metric, queries.cols, query_squares_[i], context.max_row_norm,
+                                   context.error_factor);
+    cuts_[i] = bound.empty() ? -kInfinity : certificates_[i].cut_from_distance(bound[i]);
+    counts_[i] = 0;
+    widened_[i] = 0;
+  }
+}
+
+const float* ChunkSearch::floats(const RowSet& set, std::int64_t begin, std::int64_t end) {
+  if (set.rows.dtype == DType::f32) return set.rows.as<const float>().row(begin);
+  to_float32(set.rows.dtype, set.rows.row(begin), (end - begin) * set.rows.cols, tile_floats_.data());
+  return tile_floats_.data();
+}
+
+void ChunkSearch::screen(const RowSet& set, std::int64_t begin, std::int64_t end) {
+  tile_stride_ = set.stride;
+  for (std::int64_t tile_begin = begin; tile_begin < end; tile_begin += base_tile_) {
+    const std::int64_t tile_end = std::min(end, tile_begin + base_tile_);
+    tile_begin_ = tile_begin;
+    const RowMaxima maxima = set.norms->maxima(tile_begin, tile_end);
+    for (std::int64_t q = 0; q < queries_.rows; ++q) {
+      const auto i = static_cast<std::size_t>(q);
+      errors_[i] = certificates_[i].error(maxima);
+      if (errors_[i] == kInfinity) widened_[i] = 1;
+      update_threshold(q);
+    }
+    ScreenTile tile;
+    tile.queries = queries_;
+    tile.base = {floats(set, tile_begin, tile_end), tile_end - tile_begin, set.rows.cols};
+    tile.scale = set.norms->scale(tile_begin);
+    tile.bias = set.norms->bias(tile_begin);
+    tile.thresholds = thresholds_.data();
+    tile.scores = scores_.data();
+    context_->isa->screen(tile, *this);
+    counters_.distances += queries_.rows * (tile_end - tile_begin);
+  }
+}
+
+void ChunkSearch::update_threshold(std::int64_t query) {
+  const auto i = static_cast<std::size_t>(query);
+  // Without a bound every row is a candidate: the direct path, in double.
+  thresholds_[i] = errors_[i] == kInfinity ? -kFloatInfinity : round_down(cuts_[i] - errors_[i]);
+}
+
+void ChunkSearch::raise_cut(std::int64_t query, double cut) {
+  const auto i = static_cast<std::size_t>(query);
+  cuts_[i] = std::max(cuts_[i], cut);
+}
+
+void ChunkSearch::add(std::int64_t query, std::int64_t row, float score) {
+  const auto i = static_cast<std::size_t>(query);
+  if (counts_[i] == capacity_) {
+    make_room(query);
+    update_threshold(query);
+    if (score < thresholds_[i]) return;
+  }
+  Candidate& candidate = candidates(query)[counts_[i]++];
+  candidate.row = static_cast<std::uint32_t>((tile_begin_ + row) * tile_stride_);
+  const bool bounded = errors_[i] < kInfinity && std::isfinite(score);
+  candidate.lower = bounded ? round_down(score - errors_[i]) : -kFloatInfinity;
+  candidate.upper = bounded ? round_up(score + errors_[i]) : kFloatInfinity;
+}
+
+void ChunkSearch::make_room(std::int64_t query) {
+  const auto i = static_cast<std::size_t>(query);
+  prune(query);
+  // Half of what lies beyond k must go, or prunings would come too often.
+  if (counts_[i] <= k_ + (capacity_ - k_) / 2) return;
+  widened_[i] = 1;
+  rerank(query);
+}
+
+void ChunkSearch::prune(std::int64_t query) {
+  const auto i = static_cast<std::size_t>(query);
+  if (counts_[i] < k_) return;
+  Candidate* const first = candidates(query);
+  Candidate* const last = first + counts_[i];
+  Candidate* const kth = first + (k_ - 1);
+  std::nth_element(first, kth, last,
+                   [](const Candidate& a, const Candidate& b) { return a.lower > b.lower; });
+  raise_cut(query, certificates_[i].cut_from_score(kth->lower));
+  const double cut = cuts_[i];
+  counts_[i] = std::remove_if(first, last, [cut](const Candidate& c) { return c.upper < cut; }) - first;
+}
+
+void ChunkSearch::rerank(std::int64_t query) {
+  const auto i = static_cast<std::size_t>(query);
+  prune(query);
+  counters_.candidates += counts_[i];
+  Candidate* const first = candidates(query);
+  Candidate* const last = first + counts_[i];
+  // The k best by score first: their exact distances exclude most of the others.
+  Candidate* const middle = first + std::min(k_, counts_[i]);
+  if (middle != last)
+    std::nth_element(first, middle, last,
+                     [](const Candidate& a, const Candidate& b) { return a.lower > b.lower; });
+  merge_exact(query, first, middle);
+  const double cut = cuts_[i];
+  Candidate* const rest = std::remove_if(middle, last, [cut](const Candidate& c) { return c.upper < cut; });
+  if (rest != middle) merge_exact(query, middle, rest);
+  counts_[i] = 0;
+}
+
+void ChunkSearch::merge_exact(std::int64_t query, const Candidate* first, const Candidate* last) {
+  const TypedView& base = context_->base.rows;
+  const Closer closer(context_->metric);
+  std::size_t count = 0;
+  for (const Candidate* c = first; c != last; ++c) {
+    if (last - c > kPrefetchRows) prefetch_row(base.row(c[kPrefetchRows].row), base.row_bytes());
+    exact_[count++] = {context_->ids[c->row], exact_distance(query, base.row(c->row))};
+  }
+  counters_.reranked += last - first;
+  std::sort(exact_.begin(), exact_.begin() + static_cast<std::ptrdiff_t>(count),
+            [closer](const Exact& a, const Exact& b) { return closer(a.id, a.distance, b.id, b.distance); });
+  for (std::size_t e = 0; e < count; ++e) {
+    fresh_neighbors_[e] = exact_[e].id;
+    fresh_distances_[e] = exact_[e].distance;
+  }
+  const NeighborRow answer = out_->row(first_row_ + query);
+  std::copy(answer.neighbors.begin(), answer.neighbors.end(), merged_neighbors_.begin());
+  std::copy(answer.distances.begin(), answer.distances.end(), merged_distances_.begin());
+  merge_rows({merged_neighbors_, merged_distances_},
+             {{fresh_neighbors_.data(), count}, {fresh_distances_.data(), count}}, closer, answer);
+  const auto kth = static_cast<std::size_t>(out_->k() - 1);
+  if (answer.neighbors[kth] != kNoNeighbor)
+    raise_cut(query, certificates_[static_cast<std::size_t>(query)].cut_from_distance(answer.distances[kth]));
+}
+
+float ChunkSearch::exact_distance(std::int64_t query, const std::byte* row) {
+  const std::int64_t d = queries_.cols;
+  const float* values = reinterpret_cast<const float*>(row);
+  if (context_->base.rows.dtype != DType::f32) {
+    to_float32(context_->base.rows.dtype, row, d, row_floats_.data());
+    values = row_floats_.data();
+  }
+  const float* const q = queries_.row(query);
+  const Isa& isa = *context_->isa;
+  switch (context_->metric) {
+    case Metric::l2:
+      return static_cast<float>(isa.l2_squared(q, values, d));
+    case Metric::ip:
+      return static_cast<float>(isa.dot_product(q, values, d));
+    case Metric::cosine:
+      break;
+  }
+  const double squares = query_squares_[static_cast<std::size_t>(query)];
+  return static_cast<float>(
+      cosine_similarity(isa.dot_product(q, values, d), squares, isa.dot_product(values, values, d)));
+}
+
+void ChunkSearch::keep_thresholds_only() {
+  for (std::int64_t q = 0; q < queries_.rows; ++q) {
+    prune(q);
+    counts_[static_cast<std::size_t>(q)] = 0;
+    const NeighborRow answer = out_->row(first_row_ + q);
+    std::fill(answer.neighbors.begin(), answer.neighbors.end(), kNoNeighbor);
+    std::fill(answer.distances.begin(), answer.distances.end(), worst_distance(context_->metric));
+    widened_[static_cast<std::size_t>(q)] = 0;
+  }
+  counters_ = counters_before_;
+}
+
+void ChunkSearch::finish() {
+  for (std::int64_t q = 0; q < queries_.rows; ++q)
+    if (counts_[static_cast<std::size_t>(q)] > 0) rerank(q);
+}
+
+}  // namespace mpishards::kernels::cpu

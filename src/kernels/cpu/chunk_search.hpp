@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/matrix_view.hpp"
+#include "core/metric.hpp"
+#include "core/topk.hpp"
+#include "kernels/cpu/certificate.hpp"
+#include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/row_norms.hpp"
+#include "kernels/cpu/screen.hpp"
+#include "kernels/index.hpp"
+#include "kernels/search_plan.hpp"
+
+namespace mpishards::kernels::cpu {
+
+/// A row that the screen could not exclude, with bounds of its exact score.
+struct Candidate {
+  float lower;
+  float upper;
+  std::uint32_t row;
+};
+
+/// The rows of a shard, or of a sample of it: row i of `rows` is row i * stride of the shard.
+struct RowSet {
+  TypedView rows;
+  const RowNorms* norms = nullptr;
+  std::int64_t stride = 1;
+};
+
+/// What all chunks of one search have in common.
+struct SearchContext {
+  Metric metric = Metric::l2;
+  const Isa* isa = nullptr;
+  RowSet base;
+  RowIds ids;
+  double max_row_norm = 0;
+  double error_factor = 1;
+};
+
+/// One thread's search of one chunk of queries: thresholds, candidates, and the exact re-rank.
+///
+/// A query's answer so far is its row of `out` (exact) and its buffer (bounds). The buffer is pruned when it
+/// is full; where bounds don't prune, what is there is re-ranked into `out`, so memory is bounded whatever
+/// the data.
+class ChunkSearch final : private CandidateSink {
+ public:
+  /// Room for plan.query_tile queries; k is limited to the shard's rows by the caller.
+  void reserve(const CpuSearchPlan& plan, const SearchShape& shape);
+  static std::int64_t bytes_for(const CpuSearchPlan& plan, const SearchShape& shape);
+  std::size_t bytes() const;
+
+  /// @param bound  empty or one distance a query
+  /// @param out    answers; rows from first_row on are this chunk's, and all padding
+  void begin(const SearchContext& context, MatrixView<const float> queries, std::span<const float> bound,
+             TopK& out, std::int64_t first_row);
+
+  /// Screens rows [begin, end) of a set, tile by tile.
+  void screen(const RowSet& set, std::int64_t begin, std::int64_t end);
+
+  /// Forgets candidates and answers but keeps what they proved: k rows at least that good exist.
+  void keep_thresholds_only();
+
+  /// Completes the answers from the buffers.
+  void finish();
+
+  /// True where float32 did not prove the answer at the first try.
+  bool is_widened(std::int64_t query) const { return widened_[static_cast<std::size_t>(query)] != 0; }
+
+  const SearchCounters& counters() const { return counters_; }
+  void reset_counters() { counters_ = {}; }
+
+ private:
+  struct Exact {
+    GlobalId id;
+    float distance;
+  };
+
+  void add(std::int64_t query, std::int64_t row, float score) override;
+  void make_room(std::int64_t query);
+  void prune(std::int64_t query);
+  void rerank(std::int64_t query);
+  void merge_exact(std::int64_t query, const Candidate* first, const Candidate* last);
+  float exact_distance(std::int64_t query, const std::byte* row);
+  void raise_cut(std::int64_t query, double cut);
+  void update_threshold(std::int64_t query);
+  const float* floats(const RowSet& set, std::int64_t begin, std::int64_t end);
+  Candidate* candidates(std::int64_t query) { return candidates_.data() + query * capacity_; }
+
+  std::int64_t capacity_ = 0;  // of one query's buffer
+  std::int64_t k_ = 0;         // no more than the shard's rows
+  std::int64_t base_tile_ = 0;
+  const SearchContext* context_ = nullptr;
+  MatrixView<const float> queries_;
+  TopK* out_ = nullptr;
+  std::int64_t first_row_ = 0;
+  std::int64_t tile_begin_ = 0;  // of the tile being screened, in its set
+  std::int64_t tile_stride_ = 1;
+
+  std::vector<Candidate> candidates_;
+  std::vector<float> scores_;
+  std::vector<float> tile_floats_;  // base rows of other types
+  std::vector<float> row_floats_;
+  std::vector<Certificate> certificates_;
+  std::vector<double> query_squares_;
+  std::vector<double> cuts_;       // rows with an exact score below can't be in the answer
+  std::vector<double> errors_;     // of the tile being screened
+  std::vector<float> thresholds_;  // of the tile being screened
+  std::vector<std::int64_t> counts_;
+  std::vector<char> widened_;
+  std::vector<Exact> exact_;
+  std::vector<GlobalId> merged_neighbors_;
+  std::vector<float> merged_distances_;
+  std::vector<GlobalId> fresh_neighbors_;
+  std::vector<float> fresh_distances_;
+  SearchCounters counters_;
+  SearchCounters counters_before_;  // this chunk
+};
+
+}  // namespace mpishards::kernels::cpu

@@ -1,0 +1,260 @@
+#include "kernels/cpu/flat.hpp"
+
+#include <cblas.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/error.hpp"
+#include "core/narrow.hpp"
+#include "kernels/cpu/chunk_search.hpp"
+#include "kernels/cpu/float_environment.hpp"
+#include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/row_norms.hpp"
+
+namespace mpishards::kernels::cpu {
+namespace {
+
+/// OpenBLAS computes in the calling thread while this lives: the engine's own threads are outside of it.
+class OneBlasThread {
+ public:
+  OneBlasThread() : before_(openblas_get_num_threads()) { openblas_set_num_threads(1); }
+  ~OneBlasThread() { openblas_set_num_threads(before_); }
+  OneBlasThread(const OneBlasThread&) = delete;
+  OneBlasThread& operator=(const OneBlasThread&) = delete;
+
+ private:
+  int before_;
+};
+
+void check_search(TypedView base, MatrixView<const float> queries, std::span<const float> bound,
+                  const TopK& out, Metric metric) {
+  if (base.rows > 0 && queries.cols != base.cols)
+    throw Error(ErrorKind::usage, "queries.d = " + std::to_string(queries.cols) +
+                                      ", base.d = " + std::to_string(base.cols) + ": they must be equal");
+  if (!bound.empty() && std::cmp_not_equal(bound.size(), queries.rows))
+    throw Error(ErrorKind::internal, "bound holds " + std::to_string(bound.size()) + " distances for " +
+                                         std::to_string(queries.rows) + " queries");
+  if (out.nq() != queries.rows || out.k() < 1 || out.metric() != metric)
+    throw Error(ErrorKind::internal,
+                "the answer has nq = " + std::to_string(out.nq()) + ", k = " + std::to_string(out.k()) +
+                    " for " + std::to_string(queries.rows) + " queries, or another metric than the index");
+}
+
+void fill_padding(TopK& out) {
+  std::fill_n(out.neighbors(), out.nq() * out.k(), kNoNeighbor);
+  std::fill_n(out.distances(), out.nq() * out.k(), worst_distance(out.metric()));
+}
+
+/// Which of the rows beyond the bound were met depends on tiles and threads; without them the answer does
+/// not.
+void drop_beyond_bound(TopK& out, std::span<const float> bound) {
+  if (bound.empty()) return;
+  const bool smaller = smaller_is_better(out.metric());
+  for (std::int64_t q = 0; q < out.nq(); ++q) {
+    const float limit = bound[static_cast<std::size_t>(q)];
+    const NeighborRow row = out.row(q);
+    for (std::size_t i = row.neighbors.size(); i-- > 0;) {
+      const bool worse = smaller ? row.distances[i] > limit : row.distances[i] < limit;
+      if (!worse && row.neighbors[i] != kNoNeighbor) break;
+      row.neighbors[i] = kNoNeighbor;
+      row.distances[i] = worst_distance(out.metric());
+    }
+  }
+}
+
+class FlatIndex final : public Index {
+ public:
+  FlatIndex(Metric metric, const EngineOptions& options, const FlatOverrides& overrides)
+      : metric_(metric),
+        threads_(options.threads),
+        isa_(find_isa(options.isa)),
+        overrides_(overrides),
+        chunks_(static_cast<std::size_t>(std::max(options.threads, 1))) {
+    if (options.threads < 1)
+      throw Error(ErrorKind::usage, "threads = " + std::to_string(options.threads) + ": must be at least 1");
+  }
+
+  void build(TypedView base, RowIds ids) override;
+  void search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) override;
+
+  const SearchCounters& counters() const override { return counters_; }
+  std::size_t bytes() const override;
+  std::string description() const override {
+    return "cpu " + std::string(isa_.name) + " (" + std::string(isa_.screen_name) + ")";
+  }
+
+ private:
+  CpuSearchPlan plan(const SearchShape& shape) const;
+  void take_sample(std::int64_t rows);
+  void reserve(const CpuSearchPlan& plan, const SearchShape& shape);
+  void share_queries(const CpuSearchPlan& plan, MatrixView<const float> queries, std::span<const float> bound,
+                     TopK& out);
+  void share_base(MatrixView<const float> queries, std::span<const float> bound, TopK& out);
+  void search_part(ChunkSearch& chunk, MatrixView<const float> queries, std::span<const float> bound,
+                   std::int64_t begin, std::int64_t end, TopK& out, std::int64_t first_row) const;
+  void note_widened(const ChunkSearch& chunk, std::int64_t first_query, std::int64_t count);
+
+  Metric metric_;
+  int threads_;
+  const Isa& isa_;
+  FlatOverrides overrides_;
+  SearchContext context_;
+  RowNorms norms_;
+  RowSet sample_;  // spread over the base
+  Matrix sample_rows_;
+  RowNorms sample_norms_;
+  std::vector<ChunkSearch> chunks_;  // one a thread
+  std::vector<TopK> parts_;          // one a thread, where threads share the base
+  std::vector<char> widened_;        // one a query of the current search
+  SearchCounters counters_;
+};
+
+void FlatIndex::build(TypedView base, RowIds ids) {
+  // Candidates hold 32-bit rows.
+  if (base.rows > std::numeric_limits<std::uint32_t>::max())
+    throw Error(ErrorKind::unavailable, "a shard of " + std::to_string(base.rows) +
+                                            " rows, at most 4294967295 are possible; use more shards");
+  if (!ids.explicit_ids.empty() && std::cmp_not_equal(ids.explicit_ids.size(), base.rows))
+    throw Error(ErrorKind::internal,
+                std::to_string(ids.explicit_ids.size()) + " ids for " + std::to_string(base.rows) + " rows");
+  const DefaultFloatEnvironment environment;
+  norms_.build(base, metric_, isa_, threads_);
+  context_ = {
+      metric_, &isa_, {base, &norms_, 1}, ids, norms_.maxima(0, base.rows).norm, overrides_.error_factor};
+  sample_ = {};
+}
+
+CpuSearchPlan FlatIndex::plan(const SearchShape& shape) const {
+  const CpuLimits limits{threads_};
+  CpuSearchPlan plan = plan_cpu_search(shape, limits);
+  plan.query_tile = overrides_.query_tile.value_or(plan.query_tile);
+  plan.base_tile = overrides_.base_tile.value_or(plan.base_tile);
+  plan.buffer_entries = overrides_.buffer_entries.value_or(plan.buffer_entries);
+  plan.sample_rows = std::min(shape.nb, overrides_.sample_rows.value_or(plan.sample_rows));
+  plan.split_base = overrides_.split_base.value_or(plan.split_base);
+  if (plan.split_base) plan.query_tile = std::max(plan.query_tile, shape.nq);
+  complete_plan(plan, shape, limits);
+  return plan;
+}
+
+void FlatIndex::take_sample(std::int64_t rows) {
+  const TypedView& base = context_.base.rows;
+  const bool is_kept = sample_.norms != nullptr && sample_.rows.rows == rows;
+  if (rows == 0 || is_kept) return;
+  const std::int64_t stride = base.rows / rows;
+  if (sample_rows_.rows() != rows || sample_rows_.cols() != base.cols || sample_rows_.dtype() != base.dtype)
+    sample_rows_ = Matrix(base.dtype, rows, base.cols);
+  for (std::int64_t row = 0; row < rows; ++row)
+    std::memcpy(sample_rows_.data() + static_cast<std::size_t>(row) * base.row_bytes(),
+                base.row(row * stride), base.row_bytes());
+  sample_norms_.build(sample_rows_.view(), metric_, isa_, threads_);
+  sample_ = {sample_rows_.view(), &sample_norms_, stride};
+}
+
+void FlatIndex::reserve(const CpuSearchPlan& plan, const SearchShape& shape) {
+  for (ChunkSearch& chunk : chunks_) {
+    chunk.reserve(plan, shape);
+    chunk.reset_counters();
+  }
+  parts_.clear();
+  if (plan.split_base) parts_.assign(chunks_.size(), TopK(shape.nq, shape.k, metric_));
+}
+
+void FlatIndex::search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) {
+  const TypedView& base = context_.base.rows;
+  check_search(base, queries, bound, out, metric_);
+  fill_padding(out);
+  if (queries.rows == 0) return;
+  if (base.rows == 0) {
+    counters_.queries += queries.rows;
+    counters_.certified += queries.rows;
+    return;
+  }
+  const DefaultFloatEnvironment environment;
+  const OneBlasThread one_blas_thread;
+  const SearchShape shape{base.rows, queries.rows, base.cols, out.k(), base.dtype};
+  const CpuSearchPlan plan = this->plan(shape);
+  reserve(plan, shape);
+  widened_.assign(static_cast<std::size_t>(queries.rows), 0);
+  take_sample(plan.sample_rows);
+  if (plan.sample_rows == 0) sample_ = {};
+  if (plan.split_base)
+    share_base(queries, bound, out);
+  else
+    share_queries(plan, queries, bound, out);
+  drop_beyond_bound(out, bound);
+  for (const ChunkSearch& chunk : chunks_) counters_ += chunk.counters();
+  counters_.queries += queries.rows;
+  const auto widened = std::ranges::count(widened_, char{1});
+  counters_.widened += widened;
+  counters_.certified += queries.rows - widened;
+}
+
+void FlatIndex::search_part(ChunkSearch& chunk, MatrixView<const float> queries, std::span<const float> bound,
+                            std::int64_t begin, std::int64_t end, TopK& out, std::int64_t first_row) const {
+  const DefaultFloatEnvironment environment;
+  chunk.begin(context_, queries, bound, out, first_row);
+  if (sample_.norms != nullptr) {
+    chunk.screen(sample_, 0, sample_.rows.rows);
+    chunk.keep_thresholds_only();
+  }
+  chunk.screen(context_.base, begin, end);
+  chunk.finish();
+}
+
+void FlatIndex::note_widened(const ChunkSearch& chunk, std::int64_t first_query, std::int64_t count) {
+  for (std::int64_t q = 0; q < count; ++q)
+    if (chunk.is_widened(q)) widened_[static_cast<std::size_t>(first_query + q)] = 1;
+}
+
+void FlatIndex::share_queries(const CpuSearchPlan& plan, MatrixView<const float> queries,
+                              std::span<const float> bound, TopK& out) {
+  const std::int64_t n_chunks = (queries.rows + plan.query_tile - 1) / plan.query_tile;
+#pragma omp parallel for num_threads(threads_) schedule(dynamic, 1)
+  for (std::int64_t c = 0; c < n_chunks; ++c) {
+    const std::int64_t begin = c * plan.query_tile;
+    const std::int64_t end = std::min(queries.rows, begin + plan.query_tile);
+    const auto own_bound =
+        bound.empty() ? bound
+                      : bound.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+    search_part(chunks_[static_cast<std::size_t>(omp_get_thread_num())], queries.slice(begin, end), own_bound,
+                0, context_.base.rows.rows, out, begin);
+  }
+}
+
+void FlatIndex::share_base(MatrixView<const float> queries, std::span<const float> bound, TopK& out) {
+  const std::int64_t rows = context_.base.rows.rows;
+#pragma omp parallel for num_threads(threads_) schedule(static, 1)
+  for (int t = 0; t < threads_; ++t)
+    search_part(chunks_[static_cast<std::size_t>(t)], queries, bound, rows * t / threads_,
+                rows * (t + 1) / threads_, parts_[static_cast<std::size_t>(t)], 0);
+  for (const ChunkSearch& chunk : chunks_) note_widened(chunk, 0, queries.rows);
+  for (const TopK& part : parts_) merge_into(out, part);
+}
+
+std::size_t FlatIndex::bytes() const {
+  std::size_t total = widened_.capacity() + norms_.bytes() + sample_norms_.bytes() + sample_rows_.bytes();
+  for (const ChunkSearch& chunk : chunks_) total += chunk.bytes();
+  for (const TopK& part : parts_)
+    total += static_cast<std::size_t>(part.nq() * part.k()) * (sizeof(GlobalId) + sizeof(float));
+  return total;
+}
+
+}  // namespace
+
+std::unique_ptr<Index> make_flat(Metric metric, const EngineOptions& options) {
+  return make_flat(metric, options, {});
+}
+
+std::unique_ptr<Index> make_flat(Metric metric, const EngineOptions& options,
+                                 const FlatOverrides& overrides) {
+  return std::make_unique<FlatIndex>(metric, options, overrides);
+}
+
+}  // namespace mpishards::kernels::cpu

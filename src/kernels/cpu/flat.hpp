@@ -1,0 +1,26 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "core/metric.hpp"
+#include "kernels/index.hpp"
+#include "kernels/search_plan.hpp"
+
+namespace mpishards::kernels::cpu {
+
+/// What tests set by hand; each member left out is the engine's own choice.
+struct FlatOverrides {
+  std::optional<std::int64_t> query_tile;
+  std::optional<std::int64_t> base_tile;
+  std::optional<std::int64_t> buffer_entries;  // at least 2 * k
+  std::optional<std::int64_t> sample_rows;
+  std::optional<bool> split_base;
+  double error_factor = 1;  // below 1 the certificate is a lie
+};
+
+/// Flat exact search: every row against every query in float32, what can't be excluded again in double.
+std::unique_ptr<Index> make_flat(Metric metric, const EngineOptions& options);
+std::unique_ptr<Index> make_flat(Metric metric, const EngineOptions& options, const FlatOverrides& overrides);
+
+}  // namespace mpishards::kernels::cpu

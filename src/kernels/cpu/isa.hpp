@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "kernels/cpu/screen.hpp"
+
+namespace mpishards::kernels::cpu {
+
+/// What differs between instruction sets: the defined sums (same bits in each) and the screen.
+struct Isa {
+  std::string_view name;
+  std::string_view screen_name;  // for the report
+  bool (*is_supported)();
+  double (*dot_product)(const float* a, const float* b, std::int64_t d);
+  double (*l2_squared)(const float* a, const float* b, std::int64_t d);
+  void (*screen)(const ScreenTile& tile, CandidateSink& sink);
+};
+
+/// Best first; the last one runs everywhere.
+std::span<const Isa> isa_registry();
+
+/// @param name  "auto" or a name of the registry
+/// @throws Error{usage} for an unknown name, Error{unavailable} where this machine lacks the instructions
+const Isa& find_isa(std::string_view name);
+
+}  // namespace mpishards::kernels::cpu

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define MPISHARDS_HD __host__ __device__
+#else
+#define MPISHARDS_HD
+#endif
+
+namespace mpishards::kernels {
+
+/// The one defined summation: term i goes to lane i mod 8 by a fused multiply-add in double, in order of i,
+/// and the lanes are added pairwise: ((0+4)+(2+6)) + ((1+5)+(3+7)).
+///
+/// Every engine that follows it returns the same bits. Products of float32 values can't underflow in double,
+/// and a float32 dot product of 8-bit integers is exact: each term and each partial sum is an integer far
+/// below 2^53.
+struct LaneSum {
+  static constexpr int kLanes = 8;
+  double lane[kLanes] = {};
+
+  MPISHARDS_HD void add_product(std::int64_t index, double a, double b) {
+    double& sum = lane[index % kLanes];
+    sum = std::fma(a, b, sum);
+  }
+  MPISHARDS_HD double total() const {
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+  }
+};
+
+MPISHARDS_HD inline double dot_product(const float* a, const float* b, std::int64_t d) {
+  LaneSum sum;
+  for (std::int64_t i = 0; i < d; ++i) sum.add_product(i, a[i], b[i]);
+  return sum.total();
+}
+
+/// Never negative: a sum of squares.
+MPISHARDS_HD inline double l2_squared(const float* a, const float* b, std::int64_t d) {
+  LaneSum sum;
+  for (std::int64_t i = 0; i < d; ++i) {
+    const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    sum.add_product(i, difference, difference);
+  }
+  return sum.total();
+}
+
+/// Cosine similarity from three dot products; 0 where either vector is zero.
+///
+/// Not clamped: double rounding can pass 1 by a few 2^-53 only, which float32 rounds back to 1.
+MPISHARDS_HD inline double cosine_similarity(double ab, double aa, double bb) {
+  const double squares = aa * bb;
+  return squares > 0 ? ab / std::sqrt(squares) : 0.0;
+}
+
+}  // namespace mpishards::kernels

@@ -1,0 +1,72 @@
+#include "kernels/search_plan.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "kernels/cpu/chunk_search.hpp"
+#include "kernels/cpu/row_norms.hpp"
+
+namespace mpishards::kernels {
+namespace {
+
+constexpr std::int64_t kMaxQueryTile = 256;
+constexpr std::int64_t kMaxBaseTile = 1024;
+// All candidate buffers of one thread.
+constexpr std::int64_t kBufferBytes = std::int64_t{32} << 20;
+
+std::int64_t clamp(std::int64_t value, std::int64_t low, std::int64_t high) {
+  return std::max(low, std::min(value, high));
+}
+
+/// Appends between two prunings; the more there are, the less a pruning costs per append.
+std::int64_t buffer_entries(std::int64_t k) {
+  return k <= 1024 ? std::max<std::int64_t>(128, 4 * k) : 2 * k;
+}
+
+/// Rows that seed the thresholds: a small part of the work, and enough of them for a useful k-th best.
+std::int64_t sample_rows(std::int64_t nb, std::int64_t k) {
+  const std::int64_t rows = clamp(nb / 64, std::max<std::int64_t>(1024, 4 * k), 8192);
+  return rows * 8 <= nb ? rows : 0;
+}
+
+}  // namespace
+
+CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits) {
+  CpuSearchPlan plan;
+  const std::int64_t k = clamp(shape.k, 1, std::max<std::int64_t>(shape.nb, 1));
+  plan.buffer_entries = buffer_entries(k);
+  const auto bytes_per_query = plan.buffer_entries * static_cast<std::int64_t>(sizeof(cpu::Candidate));
+  const std::int64_t affordable = clamp(kBufferBytes / bytes_per_query, 1, kMaxQueryTile);
+  const std::int64_t share = (shape.nq + limits.threads - 1) / limits.threads;
+  // Below this a matrix product is narrow enough that sharing the base keeps the cores busier.
+  constexpr std::int64_t kFewQueries = 16;
+  plan.split_base = limits.threads > 1 && share < kFewQueries && shape.nq <= affordable &&
+                    shape.nb >= limits.threads * kMaxBaseTile;
+  plan.query_tile = clamp(plan.split_base ? shape.nq : share, 1, affordable);
+  plan.base_tile = clamp(shape.nb, 1, kMaxBaseTile);
+  plan.sample_rows = sample_rows(shape.nb, k);
+  complete_plan(plan, shape, limits);
+  return plan;
+}
+
+void complete_plan(CpuSearchPlan& plan, const SearchShape& shape, const CpuLimits& limits) {
+  const std::int64_t row_bytes = shape.d * static_cast<std::int64_t>(size_bytes(shape.dtype));
+  plan.index_bytes = cpu::RowNorms::bytes_for(shape.nb);
+  plan.scratch_bytes = shape.nq + limits.threads * cpu::ChunkSearch::bytes_for(plan, shape) +
+                       plan.sample_rows * row_bytes + cpu::RowNorms::bytes_for(plan.sample_rows);
+  // Threads that share the base keep an answer each.
+  constexpr std::int64_t kNeighborBytes = sizeof(std::int64_t) + sizeof(float);
+  if (plan.split_base) plan.scratch_bytes += limits.threads * shape.nq * shape.k * kNeighborBytes;
+}
+
+std::string to_string(const CpuSearchPlan& plan) {
+  std::string text = std::to_string(plan.query_tile) + " queries x " + std::to_string(plan.base_tile) +
+                     " rows a tile, " + std::to_string(plan.buffer_entries) +
+                     " candidates a query, thresholds from " + std::to_string(plan.sample_rows) +
+                     " sampled rows, threads share the ";
+  text += plan.split_base ? "base" : "queries";
+  return text + "; " + std::to_string(plan.index_bytes) + " bytes of index, " +
+         std::to_string(plan.scratch_bytes) + " bytes of scratch";
+}
+
+}  // namespace mpishards::kernels
