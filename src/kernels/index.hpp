@@ -25,21 +25,21 @@ struct RowIds {
 
 /// What a search did, summed over queries and shards; adding two is adding their work.
 struct SearchCounters {
-  std::int64_t queries = 0;      // query x shard pairs searched
-  std::int64_t certified = 0;    // of those, proved exact at the first try
-  std::int64_t widened = 0;      // of those, needed more candidates, or a slower arithmetic, to be proved
-  std::int64_t candidates = 0;   // rows that the screen could not exclude
-  std::int64_t reranked = 0;     // rows whose distance was computed in double
-  std::int64_t distances = 0;    // query x row pairs that were screened
+  std::int64_t queries = 0;     // query x shard pairs searched
+  std::int64_t certified = 0;   // of those, proved exact at the first try
+  std::int64_t widened = 0;     // of those, needed more candidates, or a slower arithmetic, to be proved
+  std::int64_t candidates = 0;  // rows that the screen could not exclude
+  std::int64_t reranked = 0;    // rows whose distance was computed in double
+  std::int64_t distances = 0;   // query x row pairs that were screened
 
   SearchCounters& operator+=(const SearchCounters& other);
 };
 
 /// How an index may use the machine it runs on.
 struct EngineOptions {
-  int threads = 1;             // >= 1
-  std::string isa = "auto";    // CPU kernel family: "auto" or a name from isa_names()
-  int device = 0;              // CUDA device ordinal
+  int threads = 1;           // >= 1
+  std::string isa = "auto";  // CPU kernel family: "auto" or a name from isa_names()
+  int device = 0;            // CUDA device ordinal
 };
 
 /// One shard's vectors, ready to be searched. Not thread safe: one search at a time; it uses its own threads.
@@ -53,11 +53,12 @@ class Index {
   /// @param base  nb x d, host, any vector dtype; every value is finite; nb may be 0
   virtual void build(TypedView base, RowIds ids) = 0;
 
-  /// Finds the k best rows of every query, exactly: order and distances of fp64 arithmetic on the stored values,
-  /// rounded once to float32, ties by smaller id.
+  /// Finds the k best rows of every query, exactly: order and distances of fp64 arithmetic on the stored
+  /// values, rounded once to float32, ties by smaller id.
   ///
   /// @param queries  nq x d, host; every value is finite
-  /// @param bound    empty, or nq distances: entries worse than bound[q] may be left out of row q (equal ones may not),
+  /// @param bound    empty, or nq distances: entries worse than bound[q] may be left out of row q (equal ones
+  /// may not),
   ///                 because k neighbors at least that good are known elsewhere
   /// @param[out] out nq x k; best first; padded with kNoNeighbor and worst_distance(metric)
   /// @pre  queries.cols == d of build (or nb == 0); 1 <= k; bound is empty or nq long
@@ -79,14 +80,16 @@ struct IndexRow {
 };
 std::span<const IndexRow> index_registry();
 
-/// @throws Error{unavailable} where the build or the machine lacks the engine; Error{usage} for an unknown name
+/// @throws Error{unavailable} where the build or the machine lacks the engine; Error{usage} for an unknown
+/// name
 std::unique_ptr<Index> make_index(std::string_view type, std::string_view engine, Metric metric,
                                   const EngineOptions& options);
 
 /// "cpu" or "cuda" for "auto": cuda where the registry has it and a device answers.
 std::string resolve_engine(std::string_view engine);
 
-/// CPU instruction sets that this build has kernels for and this machine can run, best first ("avx2", "portable").
+/// CPU instruction sets that this build has kernels for and this machine can run, best first ("avx2",
+/// "portable").
 std::vector<std::string> isa_names();
 
 }  // namespace mpishards::kernels
