@@ -1,6 +1,7 @@
 #include "io/hdf5_handle.hpp"
 
 #include <algorithm>
+#include <new>
 #include <vector>
 
 namespace mpishards::io {
@@ -39,6 +40,10 @@ std::recursive_mutex& hdf5_mutex() {
   static std::recursive_mutex mutex;
   static std::recursive_mutex& quiet = make_quiet(mutex);
   return quiet;
+}
+
+void reset_hdf5_mutex_after_fork() {
+  new (&hdf5_mutex()) std::recursive_mutex;
 }
 
 void throw_hdf5(const char* call, const std::string& subject, ErrorKind kind, std::source_location where) {

@@ -16,6 +16,10 @@ namespace mpishards::io {
 /// may be released inside a locked region. The first call also turns the library's own error printing off.
 std::recursive_mutex& hdf5_mutex();
 
+/// Makes the lock anew in a forked child, where the parent's thread that held it does not exist.
+/// @pre the parent held it while forking, so that the library was at rest
+void reset_hdf5_mutex_after_fork();
+
 /// Scope in which this thread may call HDF5.
 class Hdf5Lock {
  public:

@@ -16,8 +16,9 @@ namespace mpishards::io {
 
 /// Rows of vectors (or of ids) in a file: rows x cols of one dtype, read by ranges of rows.
 ///
-/// Header and file size are checked against each other when the source is opened, so a later read fails only if the
-/// file changes or the device fails. Reading is thread safe: one thread may prefetch while another reads.
+/// Header and file size are checked against each other when the source is opened, so a later read fails only
+/// if the file changes or the device fails. Reading is thread safe: one thread may prefetch while another
+/// reads.
 class VectorSource {
  public:
   virtual ~VectorSource() = default;
@@ -53,6 +54,10 @@ class VectorSource {
 /// @throws Error{input_missing|permission|data|io}; an unknown suffix is Error{usage} listing the known ones
 std::unique_ptr<VectorSource> open_source(const InputSpec& spec);
 
+/// Data sets of an HDF5 file ("/train"), at most a few hundred; empty for other formats.
+/// @throws Error{input_missing|permission|data|io}
+std::vector<std::string> list_datasets(const std::string& path);
+
 /// Several sources, row after row, as one. Same cols and dtype everywhere, ids in all or none.
 /// @throws Error{data} naming the two files that differ ("b.h5 has d = 96, a.h5 has d = 128")
 std::unique_ptr<VectorSource> concatenate(std::vector<std::unique_ptr<VectorSource>> sources);
@@ -60,10 +65,10 @@ std::unique_ptr<VectorSource> concatenate(std::vector<std::unique_ptr<VectorSour
 /// open_source for each and concatenate. @pre !specs.empty()
 std::unique_ptr<VectorSource> open_sources(const std::vector<InputSpec>& specs);
 
-/// Opens the file in a forked child first and throws Error{data} if that child crashes or takes longer than 20 s
-/// (damaged HDF5 files can bring the HDF5 library down). Other formats return at once. Errors that the child
-/// reports come out here with their own kind and text.
-/// @par Cost  a fork and one open of the file
+/// Opens the file in a forked child first, reads its first and last row there, and throws Error{data} if that
+/// child crashes or takes longer than 20 s (damaged HDF5 files can bring the HDF5 library down). Other
+/// formats return at once. Errors that the child reports come out here with their own kind and text.
+/// @par Cost  a fork, one open of the file and two rows
 void probe_in_child(const InputSpec& spec);
 
 /// Suffixes and formats, one row each, for --help: ".fbin  big-ann float32 ...".

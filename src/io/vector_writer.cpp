@@ -1,0 +1,223 @@
+#include "io/vector_writer.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/error.hpp"
+#include "io/file.hpp"
+#include "io/hdf5_handle.hpp"
+#include "io/hdf5_types.hpp"
+#include "io/vector_source_registry.hpp"
+
+namespace mpishards::io {
+
+namespace {
+
+constexpr const char* kDefaultDataset = "train";
+constexpr std::int64_t kBlockBytes = std::int64_t{4} << 20;
+
+/// Where rows go: from `offset` on, each behind `row_prefix`.
+struct RowPlace {
+  std::int64_t offset = 0;
+  std::string row_prefix;
+};
+
+struct Shape {
+  std::int64_t rows;
+  std::int64_t cols;
+  DType dtype;
+};
+
+template <class T>
+std::string bytes_of(T value) {
+  std::string bytes(sizeof(T), '\0');
+  std::memcpy(bytes.data(), &value, sizeof(T));
+  return bytes;
+}
+
+template <class T>
+T in_header(std::int64_t value, const std::string& path, const char* what) {
+  if (!std::in_range<T>(value))
+    throw Error(ErrorKind::usage, path + ": " + what + " = " + std::to_string(value) +
+                                      " does not fit this format's header; write HDF5 or .npy");
+  return static_cast<T>(value);
+}
+
+RowPlace start_with(const std::string& path, const std::string& header, std::string row_prefix = "") {
+  File::open_write(path, true).write_at(0, header.data(), header.size());
+  return {static_cast<std::int64_t>(header.size()), std::move(row_prefix)};
+}
+
+RowPlace start_xbin(const InputSpec& out, const Shape& shape) {
+  return start_with(out.path, bytes_of(in_header<std::uint32_t>(shape.rows, out.path, "rows")) +
+                                  bytes_of(in_header<std::uint32_t>(shape.cols, out.path, "d")));
+}
+
+RowPlace start_xvecs(const InputSpec& out, const Shape& shape) {
+  return start_with(out.path, "", bytes_of(in_header<std::int32_t>(shape.cols, out.path, "d")));
+}
+
+std::string npy_descr(const std::string& path, DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return "<f4";
+    case DType::f16:
+      return "<f2";
+    case DType::f64:
+      return "<f8";
+    case DType::u8:
+      return "|u1";
+    case DType::i8:
+      return "|i1";
+    case DType::i32:
+      return "<i4";
+    case DType::i64:
+      return "<i8";
+    case DType::bf16:
+      break;
+  }
+  throw Error(ErrorKind::usage, path + ": .npy has no bfloat16; write HDF5, or f32 or f16");
+}
+
+RowPlace start_npy(const InputSpec& out, const Shape& shape) {
+  constexpr std::size_t kAlignment = 64;
+  std::string text = "{'descr': '" + npy_descr(out.path, shape.dtype) +
+                     "', 'fortran_order': False, 'shape': (" + std::to_string(shape.rows) + ", " +
+                     std::to_string(shape.cols) + "), }";
+  const std::string start("\x93NUMPY\x01\x00", 8);
+  const std::size_t unpadded = start.size() + sizeof(std::uint16_t) + text.size() + 1;
+  text.append((kAlignment - unpadded % kAlignment) % kAlignment, ' ').append("\n");
+  return start_with(out.path, start + bytes_of(static_cast<std::uint16_t>(text.size())) + text);
+}
+
+/// Lays the file out with the library: one contiguous data set whose rows are then written past the library.
+RowPlace start_hdf5(const InputSpec& out, const Shape& shape) {
+  const std::string dataset = out.dataset.empty() ? kDefaultDataset : out.dataset;
+  const std::string subject = out.path + ":" + dataset;
+  const auto fail = ErrorKind::cannot_create;
+  File::open_write(out.path, true);  // says why it can't be made in our own words
+  const Hdf5Lock lock;
+  const H5Plist access = hdf5_file_access();
+  H5File file(H5Fcreate(out.path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), "H5Fcreate", subject,
+              fail);
+  const H5Plist links(H5Pcreate(H5P_LINK_CREATE), "H5Pcreate", subject, fail);
+  check_hdf5(H5Pset_create_intermediate_group(links.get(), 1), "H5Pset_create_intermediate_group", subject,
+             fail);
+  const H5Plist creation(H5Pcreate(H5P_DATASET_CREATE), "H5Pcreate", subject, fail);
+  check_hdf5(H5Pset_alloc_time(creation.get(), H5D_ALLOC_TIME_EARLY), "H5Pset_alloc_time", subject, fail);
+  check_hdf5(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER), "H5Pset_fill_time", subject, fail);
+  const std::array<hsize_t, 2> dims{static_cast<hsize_t>(shape.rows), static_cast<hsize_t>(shape.cols)};
+  const H5Space space(H5Screate_simple(2, dims.data(), nullptr), "H5Screate_simple", subject, fail);
+  const H5Type type = hdf5_stored_type(shape.dtype);
+  H5Dataset data(H5Dcreate2(file.get(), dataset.c_str(), type.get(), space.get(), links.get(), creation.get(),
+                            H5P_DEFAULT),
+                 "H5Dcreate", subject, fail);
+  if (shape.dtype == DType::bf16) mark_bfloat16(data, subject);
+  const haddr_t offset = H5Dget_offset(data.get());
+  if (offset == HADDR_UNDEF && shape.rows > 0)
+    throw Error(ErrorKind::internal, subject + ": HDF5 reports no place for the rows");
+  data.close(subject);
+  file.close(subject);
+  return {shape.rows > 0 ? static_cast<std::int64_t>(offset) : 0, ""};
+}
+
+RowPlace start_file(std::string_view format, const InputSpec& out, const Shape& shape) {
+  if (format == "hdf5") return start_hdf5(out, shape);
+  if (format == "xbin") return start_xbin(out, shape);
+  if (format == "xvecs") return start_xvecs(out, shape);
+  return start_npy(out, shape);
+}
+
+/// Writes rows behind a header that is already in PATH.partial.
+class RowWriter final : public VectorWriter {
+ public:
+  RowWriter(const InputSpec& out, std::string_view format, const Shape& shape)
+      : path_(out.path), partial_(out.path + ".partial"), shape_(shape) {
+    try {
+      place_ = start_file(format, {partial_, out.dataset}, shape);
+      file_ = File::open_write(partial_, false);
+    } catch (...) {
+      ::unlink(partial_.c_str());
+      throw;
+    }
+    row_bytes_ = shape.cols * static_cast<std::int64_t>(size_bytes(shape.dtype));
+    stride_ = row_bytes_ + static_cast<std::int64_t>(place_.row_prefix.size());
+  }
+  ~RowWriter() override {
+    if (!partial_.empty()) ::unlink(partial_.c_str());
+  }
+
+  void append(const std::byte* data, std::int64_t rows) override {
+    if (rows < 0 || rows > shape_.rows - written_)
+      throw Error(ErrorKind::internal, path_ + ": " + std::to_string(written_ + rows) +
+                                           " rows for a file of " + std::to_string(shape_.rows));
+    const std::int64_t at = place_.offset + written_ * stride_;
+    if (place_.row_prefix.empty())
+      file_.write_at(at, data, static_cast<std::size_t>(rows * row_bytes_));
+    else
+      append_prefixed(at, data, rows);
+    written_ += rows;
+  }
+
+  void close() override {
+    if (written_ != shape_.rows)
+      throw Error(ErrorKind::internal, path_ + ": " + std::to_string(written_) + " of " +
+                                           std::to_string(shape_.rows) + " rows were appended");
+    file_.sync();
+    file_.close();
+    publish(partial_, path_);
+    partial_.clear();
+  }
+
+ private:
+  void append_prefixed(std::int64_t at, const std::byte* data, std::int64_t rows) const {
+    const std::int64_t block_rows = std::max<std::int64_t>(1, kBlockBytes / stride_);
+    std::vector<std::byte> block;
+    for (std::int64_t row = 0; row < rows; row += block_rows) {
+      block.clear();
+      for (std::int64_t r = row; r < std::min(rows, row + block_rows); ++r) {
+        const auto* prefix = reinterpret_cast<const std::byte*>(place_.row_prefix.data());
+        block.insert(block.end(), prefix, prefix + place_.row_prefix.size());
+        block.insert(block.end(), data + r * row_bytes_, data + (r + 1) * row_bytes_);
+      }
+      file_.write_at(at + row * stride_, block.data(), block.size());
+    }
+  }
+
+  std::string path_;
+  std::string partial_;  // empty once it has its final name
+  Shape shape_;
+  RowPlace place_;
+  File file_;
+  std::int64_t row_bytes_ = 0;
+  std::int64_t stride_ = 0;
+  std::int64_t written_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<VectorWriter> create_vector_file(const InputSpec& out, std::int64_t rows, std::int64_t cols,
+                                                 DType dtype, bool overwrite) {
+  const SuffixRow& row = suffix_row_of(out.path);
+  if (!out.dataset.empty() && row.format.format != "hdf5")
+    throw Error(ErrorKind::usage, to_string(out) + ": only HDF5 files have data sets; give " + out.path);
+  if (row.dtype.value_or(dtype) != dtype)
+    throw Error(ErrorKind::usage, out.path + " holds " + std::string(to_string(*row.dtype)) + ", not " +
+                                      std::string(to_string(dtype)) +
+                                      "; convert the type or choose another suffix");
+  if (!overwrite && exists(out.path))
+    throw Error(ErrorKind::cannot_create, out.path + " exists; give another name or --overwrite");
+  return std::make_unique<RowWriter>(out, row.format.format, Shape{rows, cols, dtype});
+}
+
+DType implied_dtype(const std::string& path, DType otherwise) {
+  return suffix_row_of(path).dtype.value_or(otherwise);
+}
+
+}  // namespace mpishards::io
