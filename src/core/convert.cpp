@@ -1,5 +1,6 @@
 #include "core/convert.hpp"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -57,14 +58,25 @@ T to_integer(double value) {
   return static_cast<T>(value);
 }
 
+/// The float on the way to a 16-bit type: where double does not fit, the neighbour with an odd last bit.
+/// Rounding that to nearest gives what rounding the double at once would; rounding the nearest float may be
+/// off at a midpoint.
+float round_to_odd(double value) {
+  const auto nearest = static_cast<float>(value);
+  if (std::isnan(value) || static_cast<double>(nearest) == value) return nearest;
+  if ((std::bit_cast<std::uint32_t>(nearest) & 1u) != 0) return nearest;
+  const bool above = value > static_cast<double>(nearest);
+  return std::nextafter(nearest, above ? HUGE_VALF : -HUGE_VALF);
+}
+
 void store_double(DType dtype, std::byte* out, std::int64_t i, double value) {
   switch (dtype) {
     case DType::f32:
       return store(out, i, static_cast<float>(value));
     case DType::f16:
-      return store(out, i, float_to_half(static_cast<float>(value)));
+      return store(out, i, float_to_half(round_to_odd(value)));
     case DType::bf16:
-      return store(out, i, float_to_bfloat16(static_cast<float>(value)));
+      return store(out, i, float_to_bfloat16(round_to_odd(value)));
     case DType::f64:
       return store(out, i, value);
     case DType::u8:
@@ -135,7 +147,8 @@ void to_float32(DType dtype, const std::byte* in, std::int64_t count, float* out
     case DType::i64:
       break;
   }
-  throw Error(ErrorKind::internal, "to_float32: " + std::string(to_string(dtype)) + " holds ids, not vectors");
+  throw Error(ErrorKind::internal,
+              "to_float32: " + std::string(to_string(dtype)) + " holds ids, not vectors");
 }
 
 void convert_elements(DType from, const std::byte* in, DType to, std::byte* out, std::int64_t count) {
