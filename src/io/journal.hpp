@@ -34,19 +34,20 @@ class OutputLock {
   File file_;
 };
 
-/// Progress of a run, in OUT.journal: one JSON record a line, each with its own checksum; a torn last line is ignored.
+/// Progress of a run, in OUT.journal: one JSON record a line, each with its own checksum; a torn last line is
+/// ignored.
 ///
-/// The first record is the run's identity (parameters and inputs as name = value), the others say which queries are
-/// finished in OUT.partial or which rows of the base the checkpoint of a pass has seen. Every record is
-/// synced before the call returns, after the data that it speaks of. Used by rank 0 alone.
+/// The first record is the run's identity (parameters and inputs as name = value), the others say which
+/// queries are finished in OUT.partial or which rows of the base the checkpoint of a pass has seen. Every
+/// record is synced before the call returns, after the data that it speaks of. Used by rank 0 alone.
 class Journal {
  public:
   using Identity = std::vector<std::pair<std::string, std::string>>;
 
   /// Starts a new journal. @throws Error{cannot_create|io}
   static Journal create(const std::string& out_path, const Identity& identity);
-  /// Continues one. @throws Error{config} naming every difference in identity ("k was 10, is 100") and the remedy
-  /// (same parameters, or --no-resume to start over); Error{data} if the first record is damaged
+  /// Continues one. @throws Error{config} naming every difference in identity ("k was 10, is 100") and the
+  /// remedy (same parameters, or --no-resume to start over); Error{data} if the first record is damaged
   static Journal resume(const std::string& out_path, const Identity& identity);
   static bool exists(const std::string& out_path);
   static void remove(const std::string& out_path);
@@ -67,6 +68,9 @@ class Journal {
   struct Checkpoint {
     Range queries;
     std::int64_t rows_done = 0;
+    // Queries [queries.begin, ahead_end) have seen more: the rows [0, ahead_rows).
+    std::int64_t ahead_end = 0;
+    std::int64_t ahead_rows = 0;
     int slot = 0;  // 0 or 1: which of the two checkpoint files
   };
   const std::optional<Checkpoint>& checkpoint() const { return checkpoint_; }
@@ -79,6 +83,7 @@ class Journal {
  private:
   Journal() = default;
   void append(const std::string& record_json);
+  void apply(const std::string& record_json);
 
   File file_;
   std::int64_t end_ = 0;
@@ -88,8 +93,9 @@ class Journal {
   int resumes_ = 0;
 };
 
-/// OUT.checkpoint.0 and .1, laid out like a result of `queries.end - queries.begin` rows: written and read by slices with
-/// ResultSlices, alternately, so that one whole state survives a crash in the middle of writing the other.
+/// OUT.checkpoint.0 and .1, laid out like a result of `queries.end - queries.begin` rows: written and read by
+/// slices with ResultSlices, alternately, so that one whole state survives a crash in the middle of writing
+/// the other.
 ResultLayout checkpoint_layout(const std::string& out_path, int slot, std::int64_t nq, std::int64_t k);
 void remove_checkpoints(const std::string& out_path);
 

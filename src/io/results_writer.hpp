@@ -13,7 +13,8 @@
 
 namespace mpishards::io {
 
-/// h5: one HDF5 file; npy: OUT's stem + .neighbors.npy/.distances.npy; ibin: big-ann nq, k, int32 ids, float32 distances.
+/// h5: one HDF5 file; npy: OUT's stem + .neighbors.npy/.distances.npy; ibin: big-ann nq, k, int32 ids,
+/// float32 distances.
 enum class ResultFormat : std::uint8_t { h5, npy, ibin };
 std::string_view to_string(ResultFormat format);
 /// @throws Error{usage}
@@ -34,18 +35,25 @@ struct ResultLayout {
   std::int64_t nq = 0;
   std::int64_t k = 0;
   std::int32_t id_bytes = 8;  // 4 in ibin
+  bool may_create = false;    // checkpoints: whoever opens the slices first makes the file
 
   /// One line of text and back, for broadcasting.
   std::string serialize() const;
   static ResultLayout deserialize(const std::string& text);
 };
 
-/// Creates OUT.partial with space for nq x k (reserved on disk, so that a full disk is noticed now), or adopts the one that
-/// a stopped run left. Only one process (rank 0) calls this.
-/// @throws Error{cannot_create} if it can't be made; Error{io} disk full; Error{usage} if ids above 2^31 - 1 meet ibin
+/// Checks that OUT can be a file where it is to lie, before any work is done.
+/// @throws Error{cannot_create} if its folder is missing or OUT is a directory; Error{permission}
+void require_output_place(const std::string& out_path);
+
+/// Creates OUT.partial with space for nq x k (reserved on disk, so that a full disk is noticed now), or
+/// adopts the one that a stopped run left. Only one process (rank 0) calls this.
+/// @throws Error{cannot_create} if it can't be made or the disk is full; Error{permission};
+///         Error{usage} if ids above 2^31 - 1 meet ibin
 ResultLayout create_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k,
                            std::int64_t max_id);
-/// The layout of an existing OUT.partial. @throws Error{data} if it has not this shape
+/// The layout of an existing OUT.partial; undoes a publication that was killed half way. @throws Error{data}
+/// if it has not this shape
 ResultLayout adopt_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k);
 
 /// Final names that create_result would produce: refused up front when they exist and --overwrite is absent.

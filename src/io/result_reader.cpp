@@ -1,0 +1,334 @@
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/error.hpp"
+#include "core/narrow.hpp"
+#include "io/hdf5_handle.hpp"
+#include "io/results_writer.hpp"
+#include "io/vector_source.hpp"
+
+namespace mpishards::io {
+
+namespace {
+
+/// Which answers padding belongs to: our own `metric`, else ann-benchmarks' `distance`, else l2.
+Metric metric_of(const Attributes& attributes) {
+  const auto text = [&](const char* name) -> std::string {
+    const auto found = attributes.find(name);
+    if (found == attributes.end() || !std::holds_alternative<std::string>(found->second)) return "";
+    return std::get<std::string>(found->second);
+  };
+  const std::string metric = text("metric");
+  if (!metric.empty()) return metric_from_string(metric);
+  return text("distance") == "angular" ? Metric::cosine : Metric::l2;
+}
+
+/// What every format knows once it was opened.
+class OpenedResult : public ResultReader {
+ public:
+  std::int64_t nq() const override { return nq_; }
+  std::int64_t k() const override { return k_; }
+  bool has_distances() const override { return has_distances_; }
+  const Attributes& attributes() const override { return attributes_; }
+
+  TopK read(std::int64_t begin, std::int64_t end) const override {
+    if (begin < 0 || begin > end || end > nq_)
+      throw Error(ErrorKind::internal, "rows [" + std::to_string(begin) + ", " + std::to_string(end) +
+                                           ") of a result of " + std::to_string(nq_) + " queries");
+    TopK rows(end - begin, k_, metric_of(attributes_));
+    if (begin == end) return rows;
+    read_neighbors(begin, end, rows.neighbors());
+    if (has_distances_) {
+      read_distances(begin, end, rows.distances());
+    } else {
+      std::fill_n(rows.distances(), (end - begin) * k_, 0.0F);
+    }
+    return rows;
+  }
+
+ protected:
+  void set_shape(std::int64_t nq, std::int64_t k, bool has_distances) {
+    nq_ = nq;
+    k_ = k;
+    has_distances_ = has_distances;
+  }
+  void set_attributes(Attributes attributes) { attributes_ = std::move(attributes); }
+
+ private:
+  virtual void read_neighbors(std::int64_t begin, std::int64_t end, GlobalId* out) const = 0;
+  virtual void read_distances(std::int64_t begin, std::int64_t end, float* out) const = 0;
+
+  std::int64_t nq_ = 0;
+  std::int64_t k_ = 0;
+  bool has_distances_ = false;
+  Attributes attributes_;
+};
+
+// --- HDF5
+// -----------------------------------------------------------------------------------------------------------
+
+std::optional<Attribute> read_string(const H5Attribute& attribute, const H5Type& type,
+                                     const std::string& path) {
+  if (check_hdf5(H5Tis_variable_str(type.get()), "H5Tis_variable_str", path) > 0) {
+    char* text = nullptr;
+    check_hdf5(H5Aread(attribute.get(), type.get(), &text), "H5Aread", path);
+    std::string value = text == nullptr ? "" : text;
+    H5free_memory(text);
+    return value;
+  }
+  std::string value(H5Tget_size(type.get()), '\0');
+  check_hdf5(H5Aread(attribute.get(), type.get(), value.data()), "H5Aread", path);
+  return value.substr(0, value.find('\0'));
+}
+
+/// A scalar integer, number or text; other attributes are nobody's business here.
+std::optional<Attribute> read_attribute(const H5Attribute& attribute, const std::string& path) {
+  const H5Space space(H5Aget_space(attribute.get()), "H5Aget_space", path);
+  if (H5Sget_simple_extent_npoints(space.get()) != 1) return std::nullopt;
+  const H5Type type(H5Aget_type(attribute.get()), "H5Aget_type", path);
+  switch (H5Tget_class(type.get())) {
+    case H5T_STRING:
+      return read_string(attribute, type, path);
+    case H5T_INTEGER: {
+      std::int64_t value = 0;
+      check_hdf5(H5Aread(attribute.get(), H5T_NATIVE_INT64, &value), "H5Aread", path);
+      return value;
+    }
+    case H5T_FLOAT: {
+      double value = 0;
+      check_hdf5(H5Aread(attribute.get(), H5T_NATIVE_DOUBLE, &value), "H5Aread", path);
+      return value;
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
+Attributes read_attributes(const H5File& file, const std::string& path) {
+  const H5Group root(H5Gopen2(file.get(), "/", H5P_DEFAULT), "H5Gopen2", path);
+  H5O_info_t info{};
+  check_hdf5(H5Oget_info2(root.get(), &info, H5O_INFO_NUM_ATTRS), "H5Oget_info2", path);
+  Attributes attributes;
+  for (hsize_t i = 0; i < info.num_attrs; ++i) {
+    const H5Attribute attribute(
+        H5Aopen_by_idx(root.get(), ".", H5_INDEX_NAME, H5_ITER_INC, i, H5P_DEFAULT, H5P_DEFAULT),
+        "H5Aopen_by_idx", path);
+    std::array<char, 256> name{};
+    check_hdf5(H5Aget_name(attribute.get(), name.size(), name.data()), "H5Aget_name", path);
+    if (std::optional<Attribute> value = read_attribute(attribute, path))
+      attributes.emplace(name.data(), std::move(*value));
+  }
+  return attributes;
+}
+
+class Hdf5Result final : public OpenedResult {
+ public:
+  explicit Hdf5Result(const std::string& path) : path_(path) {
+    const Hdf5Lock lock;
+    file_ = open_hdf5_read(path);
+    neighbors_ = open_array("neighbors", H5T_INTEGER, "integers");
+    const auto [nq, k] = shape_of(neighbors_, "neighbors");
+    const bool has_distances =
+        check_hdf5(H5Lexists(file_.get(), "distances", H5P_DEFAULT), "H5Lexists", path) > 0;
+    if (has_distances) {
+      distances_ = open_array("distances", H5T_FLOAT, "floating-point numbers");
+      const auto shape = shape_of(distances_, "distances");
+      if (shape != std::pair(nq, k))
+        throw Error(ErrorKind::data, path + ":distances is " + std::to_string(shape.first) + " x " +
+                                         std::to_string(shape.second) + ", but neighbors is " +
+                                         std::to_string(nq) + " x " + std::to_string(k));
+    }
+    set_shape(nq, k, has_distances);
+    set_attributes(read_attributes(file_, path));
+  }
+
+ private:
+  H5Dataset open_array(const char* name, H5T_class_t wanted, const char* wanted_name) const {
+    const std::string subject = path_ + ":" + name;
+    if (check_hdf5(H5Lexists(file_.get(), name, H5P_DEFAULT), "H5Lexists", path_) == 0)
+      throw Error(ErrorKind::data, path_ + " has no data set '" + name +
+                                       "'; expected a result of mpishards or an ann-benchmarks file");
+    H5Dataset array(H5Dopen2(file_.get(), name, H5P_DEFAULT), "H5Dopen2", subject);
+    const H5Type type(H5Dget_type(array.get()), "H5Dget_type", subject);
+    if (H5Tget_class(type.get()) != wanted)
+      throw Error(ErrorKind::data, subject + " does not hold " + wanted_name);
+    return array;
+  }
+
+  std::pair<std::int64_t, std::int64_t> shape_of(const H5Dataset& array, const char* name) const {
+    const std::string subject = path_ + ":" + name;
+    const H5Space space(H5Dget_space(array.get()), "H5Dget_space", subject);
+    const int dimensions = H5Sget_simple_extent_ndims(space.get());
+    if (dimensions != 2)
+      throw Error(ErrorKind::data,
+                  subject + " has " + std::to_string(dimensions) + " dimensions, expected 2 (queries x k)");
+    std::array<hsize_t, 2> shape{};
+    check_hdf5(H5Sget_simple_extent_dims(space.get(), shape.data(), nullptr), "H5Sget_simple_extent_dims",
+               subject);
+    return {narrow<std::int64_t>(shape[0]), narrow<std::int64_t>(shape[1])};
+  }
+
+  void read_array(const H5Dataset& array, hid_t native, std::int64_t begin, std::int64_t end,
+                  void* out) const {
+    const Hdf5Lock lock;
+    const std::array<hsize_t, 2> start = {narrow<hsize_t>(begin), 0};
+    const std::array<hsize_t, 2> count = {narrow<hsize_t>(end - begin), narrow<hsize_t>(k())};
+    const H5Space in_file(H5Dget_space(array.get()), "H5Dget_space", path_);
+    check_hdf5(
+        H5Sselect_hyperslab(in_file.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr),
+        "H5Sselect_hyperslab", path_);
+    const H5Space in_memory(H5Screate_simple(2, count.data(), nullptr), "H5Screate_simple", path_);
+    check_hdf5(H5Dread(array.get(), native, in_memory.get(), in_file.get(), H5P_DEFAULT, out), "H5Dread",
+               path_);
+  }
+  void read_neighbors(std::int64_t begin, std::int64_t end, GlobalId* out) const override {
+    read_array(neighbors_, H5T_NATIVE_INT64, begin, end, out);
+  }
+  void read_distances(std::int64_t begin, std::int64_t end, float* out) const override {
+    read_array(distances_, H5T_NATIVE_FLOAT, begin, end, out);
+  }
+
+  std::string path_;
+  H5File file_;
+  H5Dataset neighbors_;
+  H5Dataset distances_;
+};
+
+// --- ibin
+// -------------------------------------------------------------------------------------------------------------
+
+Attributes read_attributes_json(const std::string& path) {
+  if (!exists(path)) return {};
+  const nlohmann::json json = nlohmann::json::parse(read_text(path), nullptr, false);
+  if (!json.is_object()) throw Error(ErrorKind::data, path + " is not a JSON object");
+  Attributes attributes;
+  for (const auto& [name, value] : json.items()) {
+    if (value.is_number_integer()) attributes[name] = value.get<std::int64_t>();
+    if (value.is_number_float()) attributes[name] = value.get<double>();
+    if (value.is_string()) attributes[name] = value.get<std::string>();
+  }
+  return attributes;
+}
+
+class IbinResult final : public OpenedResult {
+ public:
+  explicit IbinResult(const std::string& path) : file_(File::open_read(path)) {
+    std::array<std::uint32_t, 2> sizes{};
+    file_.read_at(0, sizes.data(), sizeof sizes);
+    const std::int64_t nq = sizes[0];
+    const std::int64_t k = sizes[1];
+    const std::uint64_t entries = std::uint64_t{sizes[0]} * sizes[1];
+    const auto body = static_cast<std::uint64_t>(file_.size_bytes() - kHeaderBytes);
+    // Divided, not multiplied: sizes that lie can overflow.
+    const bool ids_only = body % 4 == 0 && body / 4 == entries;
+    const bool with_distances = body % 8 == 0 && body / 8 == entries && entries > 0;
+    if (!ids_only && !with_distances)
+      throw Error(ErrorKind::data,
+                  path + " has " + std::to_string(file_.size_bytes()) + " bytes; its header says " +
+                      std::to_string(nq) + " x " + std::to_string(k) +
+                      ", which takes 8 + 4 nq k bytes (ids) or 8 + 8 nq k (ids and distances)");
+    set_shape(nq, k, with_distances);
+    set_attributes(read_attributes_json(path + ".attributes.json"));
+  }
+
+ private:
+  static constexpr std::int64_t kHeaderBytes = 8;
+
+  void read_neighbors(std::int64_t begin, std::int64_t end, GlobalId* out) const override {
+    std::vector<std::int32_t> ids(narrow<std::size_t>((end - begin) * k()));
+    file_.read_at(kHeaderBytes + begin * k() * 4, ids.data(), ids.size() * sizeof(std::int32_t));
+    std::ranges::copy(ids, out);
+  }
+  void read_distances(std::int64_t begin, std::int64_t end, float* out) const override {
+    file_.read_at(kHeaderBytes + (nq() + begin) * k() * 4, out,
+                  narrow<std::size_t>((end - begin) * k()) * sizeof(float));
+  }
+
+  File file_;
+};
+
+// --- files that are vector files too: npy, ivecs
+// ----------------------------------------------------------------------
+
+class SourceResult final : public OpenedResult {
+ public:
+  SourceResult(const std::string& neighbors_path, const std::string& distances_path, Attributes attributes)
+      : neighbors_(open_source({neighbors_path, ""})) {
+    if (neighbors_->dtype() != DType::i32 && neighbors_->dtype() != DType::i64)
+      throw Error(ErrorKind::data, neighbors_path + " holds " + std::string(to_string(neighbors_->dtype())) +
+                                       ", expected ids (i32 or i64)");
+    if (!distances_path.empty()) open_distances(distances_path);
+    set_shape(neighbors_->rows(), neighbors_->cols(), distances_ != nullptr);
+    set_attributes(std::move(attributes));
+  }
+
+ private:
+  void open_distances(const std::string& path) {
+    distances_ = open_source({path, ""});
+    if (distances_->dtype() != DType::f32 || distances_->rows() != neighbors_->rows() ||
+        distances_->cols() != neighbors_->cols())
+      throw Error(ErrorKind::data,
+                  path + " is " + std::to_string(distances_->rows()) + " x " +
+                      std::to_string(distances_->cols()) + " " + std::string(to_string(distances_->dtype())) +
+                      ", expected f32 and the " + std::to_string(neighbors_->rows()) + " x " +
+                      std::to_string(neighbors_->cols()) + " of " + neighbors_->name());
+  }
+
+  void read_neighbors(std::int64_t begin, std::int64_t end, GlobalId* out) const override {
+    if (neighbors_->dtype() == DType::i64) {
+      neighbors_->read_rows(begin, end, reinterpret_cast<std::byte*>(out));
+      return;
+    }
+    std::vector<std::int32_t> ids(narrow<std::size_t>((end - begin) * k()));
+    neighbors_->read_rows(begin, end, reinterpret_cast<std::byte*>(ids.data()));
+    std::ranges::copy(ids, out);
+  }
+  void read_distances(std::int64_t begin, std::int64_t end, float* out) const override {
+    distances_->read_rows(begin, end, reinterpret_cast<std::byte*>(out));
+  }
+
+  std::unique_ptr<VectorSource> neighbors_;
+  std::unique_ptr<VectorSource> distances_;
+};
+
+// --- which one
+// --------------------------------------------------------------------------------------------------------
+
+std::string without_suffix(const std::string& path, std::string_view suffix) {
+  return path.ends_with(suffix) ? path.substr(0, path.size() - suffix.size()) : path;
+}
+
+/// Opens an npy result by OUT or by the name of its neighbors file; nothing if `path` means neither.
+std::unique_ptr<ResultReader> open_npy_result(const std::string& path) {
+  const std::string stem = without_suffix(without_suffix(path, ".npy"), ".neighbors");
+  const std::string neighbors = stem + ".neighbors.npy";
+  const bool is_output_name = !exists(path) || path == neighbors;
+  if (!is_output_name || !exists(neighbors)) return nullptr;
+  Attributes attributes = read_attributes_json(stem + ".npy.attributes.json");
+  if (attributes.empty()) attributes = read_attributes_json(stem + ".attributes.json");
+  const std::string distances = stem + ".distances.npy";
+  return std::make_unique<SourceResult>(neighbors, exists(distances) ? distances : "", std::move(attributes));
+}
+
+bool has_hdf5_signature(const std::string& path) {
+  const Hdf5Lock lock;
+  return H5Fis_hdf5(path.c_str()) > 0;
+}
+
+}  // namespace
+
+std::unique_ptr<ResultReader> open_result(const std::string& path) {
+  if (std::unique_ptr<ResultReader> npy = open_npy_result(path)) return npy;
+  File::open_read(path).close();  // missing, forbidden or no regular file: said here
+  if (path.ends_with(".npy") || path.ends_with(".ivecs"))
+    return std::make_unique<SourceResult>(path, "", Attributes{});
+  if (path.ends_with(".ibin") || exists(path + ".attributes.json")) return std::make_unique<IbinResult>(path);
+  if (has_hdf5_signature(path)) return std::make_unique<Hdf5Result>(path);
+  throw Error(ErrorKind::data, path +
+                                   " is not an HDF5 file; results and ground truth are read from HDF5, .npy, "
+                                   ".ibin and .ivecs");
+}
+
+}  // namespace mpishards::io
