@@ -43,7 +43,7 @@ void agree(const Communicator& comm, const std::function<void()>& step) {
   std::string message = failure ? failure->message : "";
   comm.broadcast_text(message, culprit);
   if (comm.size() > 1) message = "rank " + std::to_string(culprit) + ": " + message;
-  throw Error(kind, message);
+  throw AgreedError(kind, message);
 }
 
 }  // namespace mpishards::comm

@@ -51,7 +51,9 @@ Communicator::~Communicator() {
   if (owned_ && comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
 }
 
-void Communicator::barrier() const { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
+void Communicator::barrier() const {
+  check_mpi(MPI_Barrier(comm_), "MPI_Barrier");
+}
 
 void Communicator::broadcast_bytes(void* data, std::size_t bytes, int root) const {
   auto* at = static_cast<char*>(data);
@@ -70,14 +72,24 @@ void Communicator::broadcast_text(std::string& text, int root) const {
   broadcast_bytes(text.data(), text.size(), root);
 }
 
-std::int64_t Communicator::sum(std::int64_t value) const { return all_reduce(comm_, value, MPI_INT64_T, MPI_SUM); }
+std::int64_t Communicator::sum(std::int64_t value) const {
+  return all_reduce(comm_, value, MPI_INT64_T, MPI_SUM);
+}
 std::uint64_t Communicator::sum_wrapping(std::uint64_t value) const {
   return all_reduce(comm_, value, MPI_UINT64_T, MPI_SUM);
 }
-double Communicator::sum(double value) const { return all_reduce(comm_, value, MPI_DOUBLE, MPI_SUM); }
-std::int64_t Communicator::max(std::int64_t value) const { return all_reduce(comm_, value, MPI_INT64_T, MPI_MAX); }
-double Communicator::max(double value) const { return all_reduce(comm_, value, MPI_DOUBLE, MPI_MAX); }
-double Communicator::min(double value) const { return all_reduce(comm_, value, MPI_DOUBLE, MPI_MIN); }
+double Communicator::sum(double value) const {
+  return all_reduce(comm_, value, MPI_DOUBLE, MPI_SUM);
+}
+std::int64_t Communicator::max(std::int64_t value) const {
+  return all_reduce(comm_, value, MPI_INT64_T, MPI_MAX);
+}
+double Communicator::max(double value) const {
+  return all_reduce(comm_, value, MPI_DOUBLE, MPI_MAX);
+}
+double Communicator::min(double value) const {
+  return all_reduce(comm_, value, MPI_DOUBLE, MPI_MIN);
+}
 
 std::vector<std::int64_t> Communicator::all_gather(std::int64_t value) const {
   std::vector<std::int64_t> all(static_cast<std::size_t>(size_));

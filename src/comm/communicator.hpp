@@ -13,8 +13,8 @@
 
 namespace mpishards::comm {
 
-/// Move-only owner (`dup`, `split`) or borrower (`borrow`) of an MPI communicator. Errors are returned by MPI and
-/// thrown here. Every member that communicates is collective over the communicator.
+/// Move-only owner (`dup`, `split`) or borrower (`borrow`) of an MPI communicator. Errors are returned by MPI
+/// and thrown here. Every member that communicates is collective over the communicator.
 class Communicator {
  public:
   Communicator() = default;

@@ -61,7 +61,9 @@ Environment::Environment(int& argc, char**& argv) {
     throw Error(ErrorKind::mpi, "MPI grants no thread support (MPI_THREAD_FUNNELED is needed)");
 }
 
-Environment::~Environment() { MPI_Finalize(); }
+Environment::~Environment() {
+  MPI_Finalize();
+}
 
 std::string Environment::thread_level() {
   int provided = MPI_THREAD_SINGLE;

@@ -37,9 +37,13 @@ const KindRow& row_of(ErrorKind kind) {
 
 }  // namespace
 
-int exit_code(ErrorKind kind) { return row_of(kind).exit_code; }
+int exit_code(ErrorKind kind) {
+  return row_of(kind).exit_code;
+}
 
-std::string_view to_string(ErrorKind kind) { return row_of(kind).name; }
+std::string_view to_string(ErrorKind kind) {
+  return row_of(kind).name;
+}
 
 ErrorKind kind_of_errno(int error_number, ErrorKind otherwise) {
   switch (error_number) {

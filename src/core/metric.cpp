@@ -20,18 +20,24 @@ constexpr MetricRow kMetrics[] = {
     {Metric::cosine, "cosine", false},
 };
 
-const MetricRow& row_of(Metric metric) { return kMetrics[static_cast<std::size_t>(metric)]; }
+const MetricRow& row_of(Metric metric) {
+  return kMetrics[static_cast<std::size_t>(metric)];
+}
 
 }  // namespace
 
-bool smaller_is_better(Metric metric) { return row_of(metric).smaller_is_better; }
+bool smaller_is_better(Metric metric) {
+  return row_of(metric).smaller_is_better;
+}
 
 float worst_distance(Metric metric) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   return smaller_is_better(metric) ? kInfinity : -kInfinity;
 }
 
-std::string_view to_string(Metric metric) { return row_of(metric).name; }
+std::string_view to_string(Metric metric) {
+  return row_of(metric).name;
+}
 
 std::string metric_names() {
   std::string names;

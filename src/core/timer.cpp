@@ -11,7 +11,9 @@ constexpr std::array<std::string_view, kPhases> kNames = {"other", "read",  "sca
 
 }  // namespace
 
-std::string_view to_string(Phase phase) { return kNames[static_cast<std::size_t>(phase)]; }
+std::string_view to_string(Phase phase) {
+  return kNames[static_cast<std::size_t>(phase)];
+}
 
 double steady_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -19,7 +21,9 @@ double steady_seconds() {
 
 PhaseClock::PhaseClock() : start_(steady_seconds()) {}
 
-double PhaseClock::elapsed_seconds() const { return steady_seconds() - start_; }
+double PhaseClock::elapsed_seconds() const {
+  return steady_seconds() - start_;
+}
 
 void PhaseClock::enter(Phase phase) {
   if (phase == current_) return;

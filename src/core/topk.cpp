@@ -34,8 +34,7 @@ void merge_rows(ConstNeighborRow a, ConstNeighborRow b, Closer closer, NeighborR
     const bool b_left = j < b.neighbors.size();
     if (!a_left && !b_left) return;
     const bool take_a =
-        a_left &&
-        (!b_left || !closer(b.neighbors[j], b.distances[j], a.neighbors[i], a.distances[i]));
+        a_left && (!b_left || !closer(b.neighbors[j], b.distances[j], a.neighbors[i], a.distances[i]));
     if (take_a) {
       out.neighbors[o] = a.neighbors[i];
       out.distances[o] = a.distances[i++];

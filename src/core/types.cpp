@@ -21,9 +21,13 @@ constexpr DTypeRow kDTypes[] = {
 
 }  // namespace
 
-std::size_t size_bytes(DType dtype) { return kDTypes[static_cast<std::size_t>(dtype)].bytes; }
+std::size_t size_bytes(DType dtype) {
+  return kDTypes[static_cast<std::size_t>(dtype)].bytes;
+}
 
-std::string_view to_string(DType dtype) { return kDTypes[static_cast<std::size_t>(dtype)].name; }
+std::string_view to_string(DType dtype) {
+  return kDTypes[static_cast<std::size_t>(dtype)].name;
+}
 
 DType dtype_from_string(std::string_view text) {
   std::string known;

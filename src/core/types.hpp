@@ -22,7 +22,9 @@ std::string_view to_string(DType dtype);
 DType dtype_from_string(std::string_view text);
 
 /// True for the types whose distances are computed in exact integer arithmetic.
-constexpr bool is_8bit(DType dtype) { return dtype == DType::u8 || dtype == DType::i8; }
+constexpr bool is_8bit(DType dtype) {
+  return dtype == DType::u8 || dtype == DType::i8;
+}
 
 /// True for the types that may hold NaN or infinity.
 constexpr bool is_floating(DType dtype) {

@@ -33,7 +33,8 @@ struct MemoryItem {
   std::int64_t bytes = 0;
 };
 
-/// How a job is cut: passes over query ranges, shard groups over the base, batches of queries; and what that costs.
+/// How a job is cut: passes over query ranges, shard groups over the base, batches of queries; and what that
+/// costs.
 ///
 /// Group g holds base rows [g * rows_per_group, ...), spread over all ranks in contiguous shards; every pass
 /// streams all groups once. One group: the base is resident and is read once.

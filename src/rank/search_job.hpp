@@ -30,13 +30,13 @@ struct SearchJobConfig {
   std::string index = "flat";
   std::string engine = "auto";  // auto, cpu, cuda
   std::string isa = "auto";
-  std::string merge = "auto";   // auto or a registry name
+  std::string merge = "auto";  // auto or a registry name
   std::string router = "all";
   std::int64_t batch = 0;         // queries a batch; 0: planned
   std::int64_t memory_bytes = 0;  // a rank; 0: what the host has left, divided by its ranks
   int threads = 0;                // a rank; 0: the cores it is bound to, divided by the ranks that share them
   std::optional<io::Range> queries_range;
-  int part = 0;   // this job searches the part-th of `parts` contiguous pieces of the base
+  int part = 0;  // this job searches the part-th of `parts` contiguous pieces of the base
   int parts = 1;
   bool drop_nonfinite = false;
   bool overwrite = false;
@@ -52,23 +52,24 @@ struct SearchJobConfig {
 struct RankReport {
   int rank = 0;
   std::string host;
-  std::string engine;                          // Index::description
+  std::string engine;  // Index::description
   int threads = 0;
-  std::int64_t rows = 0;                       // base rows searched, over all groups
+  std::int64_t rows = 0;  // base rows searched, over all groups
   std::int64_t bytes_read = 0;
-  double read_seconds = 0;                     // in reads, also those that ran beside a search
+  double read_seconds = 0;  // in reads, also those that ran beside a search
   std::int64_t peak_rss_bytes = 0;
   std::array<double, kPhases> phase_seconds{};  // sums to the wall time
-  std::vector<PhaseSpan> spans;                // for the chart
-  double roof_flops_per_second = 0;            // measured at start-up
+  std::vector<PhaseSpan> spans;                 // for the chart
+  double roof_flops_per_second = 0;             // measured at start-up
   kernels::SearchCounters counters;
 };
 
 /// fp64 re-computation of some queries, by code that the search does not use.
 struct SelfCheck {
   std::int64_t queries = 0;
-  std::int64_t id_mismatches = 0;       // places where the id differs
-  std::int64_t distance_mismatches = 0;  // places where the float32 distance is off by more than one unit in the last place
+  std::int64_t id_mismatches = 0;  // places where the id differs
+  std::int64_t distance_mismatches =
+      0;  // places where the float32 distance is off by more than one unit in the last place
   double max_relative_error = 0;
   std::int64_t first_bad_query = -1;
 };
@@ -78,7 +79,7 @@ struct SearchSummary {
   bool stopped = false;  // by a signal, with a checkpoint: run the same line again
   JobShape shape;
   JobPlan plan;
-  std::string merge;      // strategy used (of the last batch, where "auto" decides)
+  std::string merge;  // strategy used (of the last batch, where "auto" decides)
   double wall_seconds = 0;
   double pure_read_seconds = 0;   // bytes read at the measured read rate: the floor no run can go below
   std::int64_t queries_done = 0;  // by this run, without those of earlier ones
@@ -114,7 +115,8 @@ PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Commun
 
 /// Runs a search from files to a published result. Collective over comm.
 ///
-/// Reacts to request_stop(): finishes the batch, leaves OUT.partial and OUT.journal, returns with stopped = true.
+/// Reacts to request_stop(): finishes the batch, leaves OUT.partial and OUT.journal, returns with stopped =
+/// true.
 /// @throws Error, the same kind on every rank; nothing existing was touched unless config.overwrite
 SearchSummary run_search_job(const SearchJobConfig& config, const comm::Communicator& comm,
                              const ProgressObserver& observer);

@@ -1,0 +1,144 @@
+#include "rank/job_inputs.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+
+#include "comm/agree.hpp"
+#include "core/error.hpp"
+#include "core/narrow.hpp"
+#include "rank/host_info.hpp"
+#include "rank/shard_map.hpp"
+
+namespace mpishards::rank {
+
+namespace {
+
+/// Share of the available memory that is planned with: the rest is for MPI, HDF5 and the page cache.
+constexpr double kMemoryShare = 0.8;
+
+void refuse_id_types(const io::VectorSource& source) {
+  if (source.dtype() == DType::i32 || source.dtype() == DType::i64)
+    throw Error(ErrorKind::data,
+                source.name() + " holds " + std::string(to_string(source.dtype())) +
+                    ", which is no vector type; convert it first: mpishards convert IN OUT --dtype f32");
+}
+
+void check_shapes(const io::VectorSource& base, const io::VectorSource& queries) {
+  refuse_id_types(base);
+  refuse_id_types(queries);
+  if (base.rows() == 0)
+    throw Error(ErrorKind::data, base.name() + " is empty: there is nothing to search in");
+  if (queries.rows() == 0) throw Error(ErrorKind::data, queries.name() + " is empty: there are no queries");
+  if (base.cols() != queries.cols())
+    throw Error(ErrorKind::data, "queries.d = " + std::to_string(queries.cols()) + " (" + queries.name() +
+                                     "), base.d = " + std::to_string(base.cols()) + " (" + base.name() +
+                                     "): both must have the same dimension");
+}
+
+io::Range query_rows_of(const SearchJobConfig& config, const io::VectorSource& queries) {
+  if (!config.queries_range) return {0, queries.rows()};
+  const io::Range range = *config.queries_range;
+  if (range.begin < 0 || range.begin >= range.end || range.end > queries.rows())
+    throw Error(ErrorKind::usage, "--queries-range " + std::to_string(range.begin) + ":" +
+                                      std::to_string(range.end) + " lies outside the " +
+                                      std::to_string(queries.rows()) + " rows of " + queries.name());
+  return range;
+}
+
+io::Range base_rows_of(const SearchJobConfig& config, const io::VectorSource& base) {
+  return ShardMap({0, base.rows()}, config.parts).shard(config.part);
+}
+
+std::vector<std::string> input_warnings(const SearchJobConfig& config, const JobInputs& inputs, int n_ranks) {
+  std::vector<std::string> warnings;
+  for (const io::VectorSource* source : {inputs.base.get(), inputs.queries.get()})
+    if (source->dtype() == DType::f64)
+      warnings.push_back(source->name() + " holds float64; its values are narrowed to float32");
+  const std::int64_t rows = inputs.base_rows.end - inputs.base_rows.begin;
+  if (config.k > rows)
+    warnings.push_back("k = " + std::to_string(config.k) + " is more than the " + std::to_string(rows) +
+                       " rows searched: answers are padded with id -1");
+  if (n_ranks > rows)
+    warnings.push_back(std::to_string(n_ranks) + " ranks share " + std::to_string(rows) +
+                       " rows: some have nothing to do");
+  return warnings;
+}
+
+/// How many ranks of this host, this one included, run on exactly the cores that this one is bound to.
+int ranks_on_same_cores(const comm::Communicator& host) {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  sched_getaffinity(0, sizeof cores, &cores);
+  std::int64_t own = 0;
+  for (int core = 0; core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(core, &cores))
+      own = static_cast<std::int64_t>(static_cast<std::uint64_t>(own) * 31U +
+                                      static_cast<std::uint64_t>(core) + 1U);
+  const std::vector<std::int64_t> all = host.all_gather(own);
+  return static_cast<int>(std::ranges::count(all, own));
+}
+
+}  // namespace
+
+JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& comm) {
+  comm::agree(comm, [&] {
+    if (!comm.is_root()) return;
+    for (const io::InputSpec& spec : config.base) io::probe_in_child(spec);
+    for (const io::InputSpec& spec : config.queries) io::probe_in_child(spec);
+  });
+  JobInputs inputs;
+  comm::agree(comm, [&] {
+    if (config.k < 1)
+      throw Error(ErrorKind::usage, "k = " + std::to_string(config.k) + ", but it must be at least 1");
+    inputs.base = io::open_sources(config.base);
+    inputs.queries = io::open_sources(config.queries);
+    check_shapes(*inputs.base, *inputs.queries);
+    inputs.base_rows = base_rows_of(config, *inputs.base);
+    inputs.query_rows = query_rows_of(config, *inputs.queries);
+    if (inputs.base_rows.begin == inputs.base_rows.end)
+      throw Error(ErrorKind::usage, "part " + std::to_string(config.part) + " of " +
+                                        std::to_string(config.parts) + " has no rows: the base has only " +
+                                        std::to_string(inputs.base->rows()));
+    inputs.warnings = input_warnings(config, inputs, comm.size());
+  });
+  return inputs;
+}
+
+JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const comm::Communicator& comm,
+                  std::vector<std::string>& warnings) {
+  const comm::Communicator host = comm.split_by_host();
+  const int local_ranks = host.size();
+
+  JobShape shape;
+  shape.rows = inputs.base_rows.end - inputs.base_rows.begin;
+  shape.d = inputs.base->cols();
+  shape.dtype = inputs.base->dtype();
+  shape.nq = inputs.query_rows.end - inputs.query_rows.begin;
+  shape.k = config.k;
+  shape.n_ranks = comm.size();
+  shape.batch = config.batch;
+  shape.has_ids = inputs.base->has_ids();
+  const int own_threads =
+      config.threads > 0 ? config.threads : std::max(1, bound_cores() / ranks_on_same_cores(host));
+  shape.threads = narrow<int>(comm.max(std::int64_t{own_threads}));
+  shape.memory_bytes = config.memory_bytes > 0
+                           ? config.memory_bytes
+                           : static_cast<std::int64_t>(comm.min(
+                                 kMemoryShare * static_cast<double>(available_memory_bytes()) / local_ranks));
+  for (const std::string& warning : launcher_warnings(comm.size(), own_threads, local_ranks))
+    warnings.push_back(warning);
+  const std::string facts = std::to_string(shape.rows) + " x " + std::to_string(shape.d) + ", " +
+                            std::to_string(shape.nq) + " queries, " + config.configuration;
+  std::string roots = facts;
+  comm.broadcast_text(roots);
+  comm::agree(comm, [&] {
+    if (roots != facts)
+      throw Error(ErrorKind::config,
+                  "this rank sees other inputs or settings than rank 0; is the file system the same "
+                  "on every host?");
+  });
+  return shape;
+}
+
+}  // namespace mpishards::rank

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.hpp"
+#include "io/vector_source.hpp"
+#include "rank/search_job.hpp"
+
+namespace mpishards::rank {
+
+/// Inputs of a search, opened on this rank and checked against each other.
+struct JobInputs {
+  std::unique_ptr<io::VectorSource> base;
+  std::unique_ptr<io::VectorSource> queries;
+  io::Range base_rows;   // that this job searches: all, or one part of an array job
+  io::Range query_rows;  // that it answers
+  std::vector<std::string> warnings;
+};
+
+/// Opens and checks all inputs; root looks at each file in a child process first. Collective over comm.
+/// @throws Error, the same on every rank
+JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& comm);
+
+/// Sizes of the job, and this rank's threads and memory where the configuration leaves them open.
+/// Collective over comm: all ranks get the smallest memory and the same shape.
+JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const comm::Communicator& comm,
+                  std::vector<std::string>& warnings);
+
+}  // namespace mpishards::rank

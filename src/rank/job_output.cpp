@@ -1,0 +1,197 @@
+#include "rank/job_output.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "comm/agree.hpp"
+#include "core/error.hpp"
+
+namespace mpishards::rank {
+
+namespace {
+
+std::string range_text(io::Range range) {
+  return std::to_string(range.begin) + ":" + std::to_string(range.end);
+}
+
+/// Root's state in a form that can be broadcast.
+struct OutputState {
+  std::string layout;
+  std::vector<io::Range> unfinished;
+  std::optional<io::Journal::Checkpoint> checkpoint;
+  int resumes = 0;
+};
+
+std::string encode(const OutputState& state) {
+  nlohmann::json json = {{"layout", state.layout}, {"resumes", state.resumes}};
+  json["unfinished"] = nlohmann::json::array();
+  for (const io::Range& range : state.unfinished) json["unfinished"].push_back({range.begin, range.end});
+  if (const auto& c = state.checkpoint)
+    json["checkpoint"] = {c->queries.begin, c->queries.end, c->rows_done,
+                          c->ahead_end,     c->ahead_rows,  c->slot};
+  return json.dump();
+}
+
+OutputState decode(const std::string& text) {
+  const nlohmann::json json = nlohmann::json::parse(text);
+  OutputState state;
+  state.layout = json.at("layout");
+  state.resumes = json.at("resumes");
+  for (const auto& range : json.at("unfinished")) state.unfinished.push_back({range.at(0), range.at(1)});
+  if (json.contains("checkpoint")) {
+    const auto& c = json.at("checkpoint");
+    state.checkpoint = io::Journal::Checkpoint{.queries = {c.at(0), c.at(1)},
+                                               .rows_done = c.at(2),
+                                               .ahead_end = c.at(3),
+                                               .ahead_rows = c.at(4),
+                                               .slot = c.at(5)};
+  }
+  return state;
+}
+
+}  // namespace
+
+void refuse_existing_output(const SearchJobConfig& config) {
+  if (config.overwrite) return;
+  for (const std::string& path : io::result_paths(config.output, config.format))
+    if (io::exists(path))
+      throw Error(ErrorKind::cannot_create,
+                  path + " exists; name another output or allow its replacement with --overwrite");
+}
+
+std::string identities_json(const std::vector<io::InputSpec>& specs) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const io::InputSpec& spec : specs) {
+    const io::InputIdentity identity = io::identify(spec.path);
+    list.push_back({{"path", identity.path},
+                    {"size_bytes", identity.size_bytes},
+                    {"mtime_ns", identity.mtime_ns},
+                    {"checksum", identity.checksum}});
+  }
+  return list.dump();
+}
+
+io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs& inputs) {
+  io::Journal::Identity identity = {
+      {"metric", std::string(to_string(config.metric))},
+      {"k", std::to_string(config.k)},
+      {"format", std::string(to_string(config.format))},
+      {"index", config.index},
+      {"nonfinite", config.drop_nonfinite ? "drop" : "error"},
+      {"queries range", range_text(inputs.query_rows)},
+      {"base rows", range_text(inputs.base_rows)},
+  };
+  const auto add_inputs = [&identity](const std::string& role, const std::vector<io::InputSpec>& specs) {
+    identity.emplace_back("number of " + role + " files", std::to_string(specs.size()));
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      const std::string name = role + " " + std::to_string(i) + " ";
+      const io::InputIdentity file = io::identify(specs[i].path);
+      identity.emplace_back(name + "name", io::to_string(specs[i]));
+      identity.emplace_back(name + "size", std::to_string(file.size_bytes));
+      identity.emplace_back(name + "modification time", std::to_string(file.mtime_ns));
+      identity.emplace_back(name + "checksum", std::to_string(file.checksum));
+    }
+  };
+  add_inputs("base", config.base);
+  add_inputs("queries", config.queries);
+  return identity;
+}
+
+JobOutput::JobOutput(const SearchJobConfig& config, const JobInputs& inputs, const JobShape& shape,
+                     const comm::Communicator& comm)
+    : comm_(comm), path_(config.output), format_(config.format), nq_(shape.nq), k_(shape.k) {
+  comm::agree(comm_, [&] {
+    if (comm_.is_root()) open_on_root(config, inputs, shape);
+  });
+  std::string text;
+  if (comm_.is_root())
+    text =
+        encode({layout_.serialize(), journal_->unfinished(nq_), journal_->checkpoint(), journal_->resumes()});
+  comm_.broadcast_text(text);
+  comm::agree(comm_, [&] {
+    const OutputState state = decode(text);
+    layout_ = io::ResultLayout::deserialize(state.layout);
+    unfinished_ = state.unfinished;
+    checkpoint_ = state.checkpoint;
+    resumes_ = state.resumes;
+    slices_.emplace(layout_);
+  });
+}
+
+void JobOutput::open_on_root(const SearchJobConfig& config, const JobInputs& inputs, const JobShape& shape) {
+  refuse_existing_output(config);
+  const io::Journal::Identity identity = identity_of(config, inputs);
+  lock_ = io::OutputLock::acquire(path_);
+  const bool stopped_run = io::Journal::exists(path_) && io::partial_exists(path_, format_);
+  if (stopped_run && config.resume)
+    continue_stopped_run(shape, identity);
+  else
+    start_anew(inputs, shape, identity);
+}
+
+void JobOutput::continue_stopped_run(const JobShape& shape, const io::Journal::Identity& identity) {
+  journal_ = io::Journal::resume(path_, identity);
+  layout_ = io::adopt_result(path_, format_, shape.nq, shape.k);
+}
+
+void JobOutput::start_anew(const JobInputs& inputs, const JobShape& shape,
+                           const io::Journal::Identity& identity) {
+  // The journal goes first and comes last: it never speaks of a result that is not there.
+  io::Journal::remove(path_);
+  io::remove_checkpoints(path_);
+  io::remove_partial(path_, format_);
+  layout_ = io::create_result(path_, format_, shape.nq, shape.k, inputs.base->rows() - 1);
+  journal_ = io::Journal::create(path_, identity);
+}
+
+void JobOutput::finish(io::Range rows) {
+  comm::agree(comm_, [&] { slices_->sync(); });
+  comm::agree(comm_, [&] {
+    if (comm_.is_root()) journal_->finish(rows);
+  });
+}
+
+TopK JobOutput::read_checkpoint(std::int64_t first_row, std::int64_t nq, Metric metric) const {
+  const std::int64_t pass_nq = checkpoint_->queries.end - checkpoint_->queries.begin;
+  const io::ResultSlices saved(io::checkpoint_layout(path_, checkpoint_->slot, pass_nq, k_));
+  return saved.read(first_row - checkpoint_->queries.begin, nq, metric);
+}
+
+void JobOutput::save_checkpoint(const io::Journal::Checkpoint& state,
+                                const std::vector<std::pair<std::int64_t, const TopK*>>& slices) {
+  io::Journal::Checkpoint saved = state;
+  saved.slot = checkpoint_ ? 1 - checkpoint_->slot : 0;
+  const std::int64_t pass_nq = state.queries.end - state.queries.begin;
+  const io::ResultLayout layout = io::checkpoint_layout(path_, saved.slot, pass_nq, k_);
+  comm::agree(comm_, [&] {
+    if (comm_.is_root()) io::File::open_write(layout.neighbors_path, false).close();
+  });
+  comm::agree(comm_, [&] {
+    const io::ResultSlices file(layout);
+    for (const auto& [first_row, rows] : slices) file.write(first_row - state.queries.begin, *rows);
+    file.sync();
+  });
+  comm::agree(comm_, [&] {
+    if (comm_.is_root()) journal_->record_checkpoint(saved);
+  });
+  checkpoint_ = saved;
+}
+
+void JobOutput::discard_if_empty() {
+  if (!comm_.is_root() || checkpoint_ || !journal_->finished().empty()) return;
+  io::Journal::remove(path_);
+  io::remove_checkpoints(path_);
+  io::remove_partial(path_, format_);
+}
+
+void JobOutput::publish(const io::Attributes& attributes) {
+  comm::agree(comm_, [&] {
+    if (!comm_.is_root()) return;
+    io::publish_result(path_, format_, attributes);
+    io::Journal::remove(path_);
+    io::remove_checkpoints(path_);
+    lock_.reset();
+  });
+}
+
+}  // namespace mpishards::rank

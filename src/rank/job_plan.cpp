@@ -1,0 +1,248 @@
+#include "rank/job_plan.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+
+#include "core/error.hpp"
+#include "kernels/search_plan.hpp"
+
+namespace mpishards::rank {
+
+namespace {
+
+constexpr std::int64_t kPairBytes = 12;  // an id and a distance
+constexpr double kBatchFlops = 5e11;     // a few seconds on one CPU rank: progress and stops stay prompt
+constexpr std::int64_t kMinBatch = 256;
+constexpr std::int64_t kMaxBatch = 65536;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// Bytes of one base row in memory: f64 is narrowed when it is read.
+std::int64_t row_bytes(const JobShape& shape) {
+  const DType held = shape.dtype == DType::f64 ? DType::f32 : shape.dtype;
+  return shape.d * static_cast<std::int64_t>(size_bytes(held)) + (shape.has_ids ? 8 : 0);
+}
+
+std::int64_t stored_row_bytes(const JobShape& shape) {
+  return shape.d * static_cast<std::int64_t>(size_bytes(shape.dtype)) + (shape.has_ids ? 8 : 0);
+}
+
+std::int64_t choose_batch(const JobShape& shape) {
+  const double flops_a_query =
+      2.0 * static_cast<double>(ceil_div(std::max<std::int64_t>(shape.rows, 1), shape.n_ranks)) *
+      static_cast<double>(shape.d);
+  const double wanted =
+      std::clamp(kBatchFlops / flops_a_query, static_cast<double>(kMinBatch), static_cast<double>(kMaxBatch));
+  const std::int64_t rounded = static_cast<std::int64_t>(wanted) / kMinBatch * kMinBatch;
+  return std::clamp<std::int64_t>(rounded, 1, std::max<std::int64_t>(shape.nq, 1));
+}
+
+kernels::CpuSearchPlan engine_plan(const JobShape& shape, std::int64_t rows, std::int64_t batch) {
+  return kernels::plan_cpu_search({.nb = rows, .nq = batch, .d = shape.d, .k = shape.k, .dtype = shape.dtype},
+                                  {.threads = shape.threads});
+}
+
+/// What a rank holds besides base rows, for a batch and a number of resident queries.
+std::vector<MemoryItem> fixed_items(const JobShape& shape, std::int64_t rows, std::int64_t batch,
+                                    std::int64_t resident_queries) {
+  std::vector<MemoryItem> items = {
+      {"query batches (this one and the next)", 2 * batch * shape.d * 4},
+      {"answers of a batch and their exchange", 4 * batch * shape.k * kPairBytes},
+      {"engine scratch", engine_plan(shape, rows, batch).scratch_bytes},
+  };
+  if (resident_queries > 0) {
+    items.push_back({"resident queries", resident_queries * (shape.d + 1) * 4});
+    items.push_back({"running answers", ceil_div(resident_queries, shape.n_ranks) * shape.k * kPairBytes});
+  }
+  return items;
+}
+
+std::int64_t sum_bytes(const std::vector<MemoryItem>& items) {
+  return std::accumulate(items.begin(), items.end(), std::int64_t{0},
+                         [](std::int64_t sum, const MemoryItem& item) { return sum + item.bytes; });
+}
+
+[[noreturn]] void throw_too_small(const JobShape& shape, std::int64_t needed) {
+  throw Error(ErrorKind::config, "the job needs at least " + format_bytes(needed) +
+                                     " a rank, but --memory allows " + format_bytes(shape.memory_bytes) +
+                                     "; raise --memory, lower --batch or -k, or use more ranks");
+}
+
+std::vector<MemoryItem> base_items(const JobShape& shape, std::int64_t rows, bool streamed,
+                                   std::int64_t batch) {
+  return {{streamed ? "base rows (this group and the next)" : "base rows",
+           (streamed ? 2 : 1) * rows * row_bytes(shape)},
+          {"index beside the rows", engine_plan(shape, rows, batch).index_bytes}};
+}
+
+void set_memory(JobPlan& plan, const JobShape& shape, bool streamed) {
+  plan.memory = base_items(shape, plan.rows_per_rank, streamed, plan.batch);
+  const std::vector<MemoryItem> fixed =
+      fixed_items(shape, plan.rows_per_rank, plan.batch, streamed ? plan.queries_per_pass : 0);
+  plan.memory.insert(plan.memory.end(), fixed.begin(), fixed.end());
+  plan.memory_bytes = sum_bytes(plan.memory);
+}
+
+/// Largest shard of a streamed group that fits beside what is fixed; by bisection, because the index's share
+/// is the engine's own arithmetic.
+std::int64_t fit_rows(JobPlan plan, const JobShape& shape) {
+  std::int64_t fits = 0;
+  std::int64_t beyond = ceil_div(shape.rows, shape.n_ranks) + 1;
+  while (beyond - fits > 1) {
+    plan.rows_per_rank = fits + (beyond - fits) / 2;
+    set_memory(plan, shape, true);
+    (plan.memory_bytes <= shape.memory_bytes ? fits : beyond) = plan.rows_per_rank;
+  }
+  return fits;
+}
+
+void plan_streamed(JobPlan& plan, const JobShape& shape) {
+  // Queries stay resident while the base streams past, in at most half of the memory.
+  plan.queries_per_pass = std::max<std::int64_t>(shape.nq, 1);
+  while (plan.queries_per_pass > plan.batch &&
+         sum_bytes(fixed_items(shape, 1, plan.batch, plan.queries_per_pass)) > shape.memory_bytes / 2)
+    plan.queries_per_pass = ceil_div(plan.queries_per_pass, 2);
+  plan.passes = ceil_div(std::max<std::int64_t>(shape.nq, 1), plan.queries_per_pass);
+  plan.rows_per_rank = fit_rows(plan, shape);
+  if (plan.rows_per_rank < 1) {
+    plan.rows_per_rank = 1;
+    set_memory(plan, shape, true);
+    throw_too_small(shape, plan.memory_bytes);
+  }
+  plan.rows_per_group = plan.rows_per_rank * shape.n_ranks;
+  plan.groups = ceil_div(shape.rows, plan.rows_per_group);
+  // Groups of equal size instead of a short last one.
+  plan.rows_per_group = ceil_div(shape.rows, plan.groups);
+  plan.rows_per_rank = ceil_div(plan.rows_per_group, shape.n_ranks);
+  set_memory(plan, shape, true);
+}
+
+void shrink_batch_to_memory(JobPlan& plan, const JobShape& shape) {
+  while (plan.batch > 1 && sum_bytes(fixed_items(shape, 1, plan.batch, 0)) > shape.memory_bytes / 2)
+    plan.batch = ceil_div(plan.batch, 2);
+}
+
+std::string count(std::int64_t value) {
+  return std::to_string(value);
+}
+
+}  // namespace
+
+JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
+  JobPlan plan;
+  plan.memory_limit_bytes = shape.memory_bytes;
+  plan.batch =
+      shape.batch > 0 ? std::min(shape.batch, std::max<std::int64_t>(shape.nq, 1)) : choose_batch(shape);
+  if (shape.batch == 0) shrink_batch_to_memory(plan, shape);
+  plan.groups = 1;
+  plan.rows_per_group = shape.rows;
+  plan.rows_per_rank = ceil_div(shape.rows, shape.n_ranks);
+  plan.passes = 1;
+  plan.queries_per_pass = shape.nq;
+  set_memory(plan, shape, false);
+  if (plan.memory_bytes > shape.memory_bytes) plan_streamed(plan, shape);
+
+  plan.read_bytes = plan.passes * shape.rows * stored_row_bytes(shape) + shape.nq * shape.d * 4;
+  plan.result_bytes = shape.nq * shape.k * kPairBytes;
+  plan.scratch_bytes =
+      plan.result_bytes + (plan.groups > 1 ? 2 * plan.queries_per_pass * shape.k * kPairBytes : 0);
+  plan.flops =
+      2.0 * static_cast<double>(shape.nq) * static_cast<double>(shape.rows) * static_cast<double>(shape.d);
+  if (roofs.flops_per_second > 0) plan.search_seconds = plan.flops / shape.n_ranks / roofs.flops_per_second;
+  if (roofs.read_bytes_per_second > 0)
+    plan.read_seconds = static_cast<double>(plan.read_bytes) / shape.n_ranks / roofs.read_bytes_per_second;
+  return plan;
+}
+
+std::string to_string(const JobPlan& plan, const JobShape& shape) {
+  std::string text = "base " + count(shape.rows) + " x " + count(shape.d) + " " +
+                     std::string(to_string(shape.dtype)) + " (" +
+                     format_bytes(shape.rows * stored_row_bytes(shape)) + "), " + count(shape.nq) +
+                     " queries, k = " + count(shape.k) + ", " + count(shape.n_ranks) + " rank(s) of " +
+                     count(shape.threads) + " thread(s)\n";
+  if (plan.groups == 1)
+    text += "base resident: " + count(plan.rows_per_rank) + " rows a rank, read once";
+  else
+    text += "base streamed: " + count(plan.groups) + " groups of " + count(plan.rows_per_group) + " rows (" +
+            count(plan.rows_per_rank) + " a rank), " + count(plan.passes) + " pass(es) of " +
+            count(plan.queries_per_pass) + " resident queries";
+  text += "; batches of " + count(plan.batch) + " queries\n";
+  text += "memory of one rank: " + format_bytes(plan.memory_bytes) + " of " +
+          format_bytes(plan.memory_limit_bytes) + "\n";
+  for (const MemoryItem& item : plan.memory) {
+    std::array<char, 96> line{};
+    std::snprintf(line.data(), line.size(), "  %-40s %12s\n", item.name.c_str(),
+                  format_bytes(item.bytes).c_str());
+    text += line.data();
+  }
+  text += "reads " + format_bytes(plan.read_bytes) + ", result " + format_bytes(plan.result_bytes) +
+          ", disk while running " + format_bytes(plan.scratch_bytes) + "\n";
+  return text;
+}
+
+namespace {
+
+struct SizeUnit {
+  const char* name;
+  double bytes;
+};
+constexpr SizeUnit kSizeUnits[] = {
+    {"TiB", 1099511627776.0},
+    {"GiB", 1073741824.0},
+    {"MiB", 1048576.0},
+    {"KiB", 1024.0},
+    {"TB", 1e12},
+    {"GB", 1e9},
+    {"MB", 1e6},
+    {"kB", 1e3},
+    {"T", 1099511627776.0},
+    {"G", 1073741824.0},
+    {"M", 1048576.0},
+    {"K", 1024.0},
+    {"B", 1.0},
+};
+
+}  // namespace
+
+std::string format_bytes(std::int64_t bytes) {
+  std::array<char, 32> text{};
+  for (std::size_t u = 0; u < 4; ++u) {
+    if (static_cast<double>(bytes) < kSizeUnits[u].bytes) continue;
+    std::snprintf(text.data(), text.size(), "%.1f %s", static_cast<double>(bytes) / kSizeUnits[u].bytes,
+                  kSizeUnits[u].name);
+    return text.data();
+  }
+  return std::to_string(bytes) + " B";
+}
+
+std::int64_t parse_bytes(const std::string& text) {
+  std::size_t used = 0;
+  double value = 0;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  std::string unit = text.substr(used);
+  unit.erase(0, unit.find_first_not_of(' ') == std::string::npos ? unit.size() : unit.find_first_not_of(' '));
+  double factor = unit.empty() ? 1.0 : 0.0;
+  const auto same = [](const std::string& a, const std::string& b) {
+    return std::ranges::equal(a, b, [](char x, char y) {
+      return std::tolower(static_cast<unsigned char>(x)) == std::tolower(static_cast<unsigned char>(y));
+    });
+  };
+  for (const SizeUnit& row : kSizeUnits)
+    if (factor == 0.0 && same(unit, row.name)) factor = row.bytes;
+  const double bytes = value * factor;
+  if (used == 0 || factor == 0.0 || !(bytes >= 0) || bytes > 9e18)
+    throw Error(ErrorKind::usage, "'" + text + "' is no size; write for example 8GiB or 500MB");
+  return static_cast<std::int64_t>(std::llround(bytes));
+}
+
+}  // namespace mpishards::rank

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <future>
+
+#include "core/matrix_view.hpp"
+#include "io/journal.hpp"
+#include "io/vector_source.hpp"
+
+namespace mpishards::rank {
+
+/// Queries of one batch as float32, and what reading them took.
+struct QueryBatch {
+  io::Range range;  // rows of the query file(s)
+  Matrix queries;   // float32, rows x d
+  std::uint64_t content_hash = 0;
+  std::int64_t bytes_read = 0;
+  double read_seconds = 0;
+};
+
+/// The frontend's reader: hands out one batch while the next one is read in the background. Root alone has
+/// one.
+class QueryReader {
+ public:
+  /// @param source  must outlive the reader
+  explicit QueryReader(const io::VectorSource& source) : source_(source) {}
+
+  /// Starts to read in the background; an earlier batch that was not taken is forgotten.
+  void prefetch(io::Range rows);
+  /// The batch, from the background if it was prefetched, else read now.
+  /// @throws Error{data} naming file and row of a value that is not finite; Error{io}
+  QueryBatch take(io::Range rows);
+
+ private:
+  QueryBatch read(io::Range rows) const;
+
+  const io::VectorSource& source_;
+  io::Range prefetched_;
+  std::future<QueryBatch> next_;
+};
+
+}  // namespace mpishards::rank

@@ -1,0 +1,14 @@
+#include "rank/row_hash.hpp"
+
+#include <xxhash.h>
+
+namespace mpishards::rank {
+
+std::uint64_t hash_rows(TypedView view, std::int64_t first_row) {
+  std::uint64_t sum = 0;
+  for (std::int64_t row = 0; row < view.rows; ++row)
+    sum += XXH3_64bits_withSeed(view.row(row), view.row_bytes(), static_cast<XXH64_hash_t>(first_row + row));
+  return sum;
+}
+
+}  // namespace mpishards::rank

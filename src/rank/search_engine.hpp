@@ -1,0 +1,62 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "comm/communicator.hpp"
+#include "core/metric.hpp"
+#include "core/timer.hpp"
+#include "core/topk.hpp"
+#include "kernels/index.hpp"
+#include "merge/merge_strategy.hpp"
+#include "rank/distribute.hpp"
+#include "rank/router.hpp"
+
+namespace mpishards::rank {
+
+/// How the ranks of an engine search and merge.
+struct SearchEngineConfig {
+  Metric metric = Metric::l2;
+  std::string index = "flat";
+  std::string engine = "cpu";
+  std::string merge = "auto";
+  std::string router = "all";
+  kernels::EngineOptions options;
+};
+
+/// The ranks' common search: every rank holds one shard, root hands in a batch, every rank gets its slice of
+/// the merged answer. What the batch job and the server both drive.
+class SearchEngine {
+ public:
+  /// Not collective. @param comm and clock must outlive the engine @throws Error{usage|unavailable}
+  SearchEngine(const SearchEngineConfig& config, const comm::Communicator& comm, PhaseClock& clock);
+
+  /// Takes this rank's rows by reference, see kernels::Index::build. Not collective.
+  void load(TypedView base, kernels::RowIds ids);
+
+  /// Root's batch to the ranks that must see it. Collective over comm.
+  /// @param batch  on root: batch_nq x d float32; elsewhere ignored
+  RoutedBatch scatter(Matrix batch, std::int64_t d);
+
+  /// Searches the loaded shards and merges. Collective over comm.
+  /// @param bound  empty, or batch_nq distances that are already reached elsewhere (see
+  /// kernels::Index::search)
+  /// @return this rank's slice of the batch (merge::slice_of), exact over all loaded shards
+  TopK search(const RoutedBatch& batch, std::span<const float> bound, std::int64_t k);
+
+  const kernels::Index& index() const { return *index_; }
+
+ private:
+  void search_in_pieces(MatrixView<const float> queries, std::span<const float> bound, TopK& out);
+  TopK search_shard(const RoutedBatch& batch, std::span<const float> bound, std::int64_t k);
+
+  Metric metric_;
+  const comm::Communicator& comm_;
+  PhaseClock& clock_;
+  std::unique_ptr<Router> router_;
+  std::unique_ptr<kernels::Index> index_;
+  std::unique_ptr<merge::MergeStrategy> merge_;
+};
+
+}  // namespace mpishards::rank

@@ -1,0 +1,568 @@
+#include "rank/search_job.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+#include <memory>
+#include <utility>
+
+#include "comm/agree.hpp"
+#include "core/error.hpp"
+#include "core/version.hpp"
+#include "kernels/roof.hpp"
+#include "merge/merge_strategy.hpp"
+#include "rank/host_info.hpp"
+#include "rank/job_inputs.hpp"
+#include "rank/job_output.hpp"
+#include "rank/query_pass.hpp"
+#include "rank/query_reader.hpp"
+#include "rank/rank_report.hpp"
+#include "rank/search_engine.hpp"
+#include "rank/self_check.hpp"
+#include "rank/shard_loader.hpp"
+#include "rank/shard_map.hpp"
+#include "rank/stop.hpp"
+
+namespace mpishards::rank {
+
+namespace {
+
+/// A streamed pass is saved at least this often, also in the middle of a shard group.
+constexpr double kCheckpointSeconds = 300;
+/// Rows that are read at once when the queries are checked.
+constexpr std::int64_t kCheckBlockBytes = 64 << 20;
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+std::string hex(std::uint64_t value) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016lx", static_cast<unsigned long>(value));
+  return text;
+}
+
+std::string joined_names(const std::vector<io::InputSpec>& specs) {
+  std::string text;
+  for (const io::InputSpec& spec : specs) text += (text.empty() ? "" : "\n") + io::to_string(spec);
+  return text;
+}
+
+const char* distance_name(Metric metric) {
+  switch (metric) {
+    case Metric::l2:
+      return "euclidean_squared";
+    case Metric::ip:
+      return "inner_product";
+    case Metric::cosine:
+      return "cosine_similarity";
+  }
+  return "";
+}
+
+io::Range shifted(io::Range range, std::int64_t by) {
+  return {range.begin + by, range.end + by};
+}
+
+/// A batch search from opened inputs to the published result. One object a run; every method that is named in
+/// run() is collective.
+class SearchJob {
+ public:
+  SearchJob(const SearchJobConfig& config, const comm::Communicator& comm, const ProgressObserver& observer)
+      : config_(config), comm_(comm), observer_(observer), started_(utc_now()) {}
+
+  SearchSummary run();
+
+ private:
+  void prepare();
+  void check_queries();
+  void make_engine();
+  void open_output();
+  void search_passes();
+  void run_pass(const QueryPass& pass, std::span<const io::Range> groups, const QueryPass* next);
+  void load_group(io::Range group);
+  void prefetch_group(io::Range group);
+  void begin_pass(const QueryPass& pass, bool streamed);
+  void search_group(const QueryPass& pass, io::Range group, bool last_group);
+  void search_batch(const QueryPass& pass, std::size_t batch, bool last_group);
+  const RoutedBatch& routed_batch(const QueryPass& pass, std::size_t batch);
+  void keep_running(std::size_t batch, TopK slice);
+  void save(const QueryPass& pass, io::Range group, std::int64_t ahead_end);
+  bool stop_after_batch(const QueryPass& pass, std::size_t batch, io::Range group, bool last_group);
+  void note_base_hash(const QueryPass& pass, io::Range group, bool last_group);
+  void report_progress(const QueryPass& pass, io::Range group, std::size_t batches_done);
+  void finish();
+  void publish();
+  io::Attributes attributes() const;
+  RankReport own_report() const;
+
+  io::Range shard_of(io::Range group) const { return ShardMap(group, comm_.size()).shard(comm_.rank()); }
+  io::Range base_rows_of(io::Range group) const { return shifted(group, inputs_.base_rows.begin); }
+  merge::Slice slice_of(io::Range batch) const {
+    return merge::slice_of(batch.end - batch.begin, comm_.rank(), comm_.size());
+  }
+
+  const SearchJobConfig& config_;
+  const comm::Communicator& comm_;
+  const ProgressObserver& observer_;
+  std::string started_;
+  PhaseClock clock_;
+
+  JobInputs inputs_;
+  SearchSummary summary_;
+  std::unique_ptr<JobOutput> output_;
+  std::unique_ptr<SearchEngine> engine_;
+  std::unique_ptr<QueryReader> reader_;
+  std::unique_ptr<ShardLoader> loader_;
+  std::unique_ptr<SelfChecker> checker_;
+  std::string engine_name_;
+  double roof_flops_per_second_ = 0;
+
+  Shard shard_;       // what the index searches now
+  io::Range loaded_;  // group that it belongs to
+  std::optional<io::Range> prefetched_;
+  std::uint64_t base_hash_ = 0;  // of the groups that were seen in full, summed over ranks
+  std::uint64_t queries_hash_ = 0;
+  std::int64_t rows_searched_ = 0;
+  std::int64_t bytes_read_ = 0;
+  double read_seconds_ = 0;
+  std::int64_t dropped_rows_ = 0;
+
+  // Of the pass at hand, by batch; queries and bounds are kept only while the base streams.
+  std::vector<std::optional<RoutedBatch>> batches_;
+  std::vector<TopK> running_;
+  std::vector<std::vector<float>> bounds_;
+  bool streamed_ = false;
+  double saved_at_ = 0;
+
+  // Query x row pairs, for the progress: all of the job's, and those of passes and groups that are done.
+  double work_done_ = 0;
+  double work_total_ = 0;
+  double search_started_ = 0;
+};
+
+void SearchJob::prepare() {
+  comm::agree(comm_, [&] {
+    if (comm_.is_root()) refuse_existing_output(config_);
+  });
+  {
+    const PhaseClock::Scope scope(clock_, Phase::read);
+    inputs_ = open_inputs(config_, comm_);
+  }
+  summary_.warnings = inputs_.warnings;
+  summary_.shape = shape_of(config_, inputs_, comm_, summary_.warnings);
+  comm::agree(comm_, [&] { summary_.plan = plan_job(summary_.shape); });
+}
+
+/// Reads all queries once, each rank a part, so that a bad value or a changed file is known before any
+/// search.
+void SearchJob::check_queries() {
+  const PhaseClock::Scope scope(clock_, Phase::read);
+  std::uint64_t hash = 0;
+  comm::agree(comm_, [&] {
+    QueryReader reader(*inputs_.queries);
+    const merge::Slice mine = merge::slice_of(summary_.shape.nq, comm_.rank(), comm_.size());
+    const std::int64_t block = std::max<std::int64_t>(1, kCheckBlockBytes / (summary_.shape.d * 4));
+    for (std::int64_t begin = mine.begin; begin < mine.end; begin += block) {
+      const io::Range rows = shifted({begin, std::min(mine.end, begin + block)}, inputs_.query_rows.begin);
+      hash += reader.take(rows).content_hash;
+    }
+  });
+  queries_hash_ = comm_.sum_wrapping(hash);
+}
+
+void SearchJob::make_engine() {
+  comm::agree(comm_, [&] {
+    engine_name_ = kernels::resolve_engine(config_.engine);
+    engine_ = std::make_unique<SearchEngine>(
+        SearchEngineConfig{.metric = config_.metric,
+                           .index = config_.index,
+                           .engine = engine_name_,
+                           .merge = config_.merge,
+                           .router = config_.router,
+                           .options = {.threads = summary_.shape.threads, .isa = config_.isa}},
+        comm_, clock_);
+    loader_ = std::make_unique<ShardLoader>(*inputs_.base, config_.drop_nonfinite);
+    checker_ = std::make_unique<SelfChecker>(config_.metric, summary_.shape.k, summary_.shape.threads);
+    if (comm_.is_root()) reader_ = std::make_unique<QueryReader>(*inputs_.queries);
+    roof_flops_per_second_ = kernels::measure_roof_flops(summary_.shape.threads, config_.roof_probe_seconds);
+  });
+  JobRoofs roofs;
+  roofs.flops_per_second = comm_.min(roof_flops_per_second_);
+  comm::agree(comm_, [&] { summary_.plan = plan_job(summary_.shape, roofs); });
+}
+
+SearchSummary SearchJob::run() {
+  prepare();
+  // Before the output is begun: a machine without the engine and bad queries must not leave anything behind.
+  make_engine();
+  check_queries();
+  open_output();
+  try {
+    search_passes();
+  } catch (const comm::AgreedError& error) {
+    if (error.kind() != ErrorKind::stopped) {
+      output_->discard_if_empty();
+      throw;
+    }
+    summary_.stopped = true;
+  }
+  finish();
+  return std::move(summary_);
+}
+
+void SearchJob::open_output() {
+  const PhaseClock::Scope scope(clock_, Phase::write);
+  output_ = std::make_unique<JobOutput>(config_, inputs_, summary_.shape, comm_);
+  summary_.resumes = output_->resumes();
+  comm::agree(comm_, [&] {
+    if (!comm_.is_root()) return;
+    if (const auto known = output_->content_hash("queries"); known && *known != queries_hash_)
+      throw Error(ErrorKind::config,
+                  "the queries' contents changed since the run that is continued here; "
+                  "start over with --no-resume");
+    output_->record_content_hash("queries", queries_hash_);
+  });
+}
+
+void SearchJob::search_passes() {
+  const std::vector<QueryPass> passes =
+      cut_passes(summary_.plan, output_->unfinished(), output_->checkpoint());
+  for (const QueryPass& pass : passes)
+    work_total_ += static_cast<double>(pass.nq()) * static_cast<double>(summary_.shape.rows);
+  search_started_ = clock_.elapsed_seconds();
+  for (std::size_t p = 0; p < passes.size() && !summary_.stopped; ++p) {
+    const std::vector<io::Range> groups = cut_groups(summary_.plan, summary_.shape.rows, passes[p]);
+    run_pass(passes[p], groups, p + 1 < passes.size() ? &passes[p + 1] : nullptr);
+  }
+}
+
+void SearchJob::prefetch_group(io::Range group) {
+  prefetched_ = group;
+  loader_->prefetch(shard_of(base_rows_of(group)));
+}
+
+/// Makes a group's rows searchable; what is loaded already stays.
+void SearchJob::load_group(io::Range group) {
+  if (loaded_ == group) return;
+  {
+    const PhaseClock::Scope scope(clock_, Phase::read);
+    engine_->load({}, {});
+    shard_ = Shard();
+    comm::agree(comm_, [&] {
+      if (!prefetched_) prefetch_group(group);
+      prefetched_.reset();
+      shard_ = loader_->take();
+      bytes_read_ += shard_.bytes_read;
+      read_seconds_ += shard_.read_seconds;
+      dropped_rows_ += shard_.dropped_rows;
+      clock_.enter(Phase::wait);
+    });
+  }
+  const PhaseClock::Scope scope(clock_, Phase::search);
+  comm::agree(comm_, [&] { engine_->load(shard_.vectors.view(), shard_.row_ids()); });
+  rows_searched_ += shard_.vectors.rows();
+  loaded_ = group;
+}
+
+void SearchJob::run_pass(const QueryPass& pass, std::span<const io::Range> groups, const QueryPass* next) {
+  begin_pass(pass, groups.size() > 1 || pass.is_continued());
+  for (std::size_t g = 0; g < groups.size() && !summary_.stopped; ++g) {
+    load_group(groups[g]);
+    if (agree_on_stop(comm_) > 0) {
+      summary_.stopped = true;
+      return;
+    }
+    const bool last_group = g + 1 == groups.size();
+    if (!last_group)
+      prefetch_group(groups[g + 1]);
+    else if (next != nullptr && summary_.plan.groups > 1)
+      prefetch_group(cut_groups(summary_.plan, summary_.shape.rows, *next).front());
+    if (!pass.is_continued()) checker_->observe(shard_.vectors.view(), shard_.row_ids());
+    search_group(pass, groups[g], last_group);
+  }
+  if (summary_.stopped || pass.is_continued()) return;
+  const PhaseClock::Scope scope(clock_, Phase::other);
+  checker_->compare(comm_, output_->slices(), summary_.self_check);
+}
+
+void SearchJob::begin_pass(const QueryPass& pass, bool streamed) {
+  streamed_ = streamed;
+  saved_at_ = clock_.elapsed_seconds();
+  batches_.clear();
+  batches_.resize(pass.batches.size());
+  running_.assign(pass.batches.size(), TopK());
+  for (std::size_t b = 0; streamed && b < pass.batches.size(); ++b)
+    running_[b] = TopK(slice_of(pass.batches[b]).size(), summary_.shape.k, config_.metric);
+  bounds_.assign(pass.batches.size(), {});
+  if (pass.is_continued()) {
+    const PhaseClock::Scope scope(clock_, Phase::read);
+    std::vector<TopK> saved(pass.batches.size());
+    comm::agree(comm_, [&] {
+      for (std::size_t b = 0; b < pass.batches.size(); ++b) {
+        const merge::Slice slice = slice_of(pass.batches[b]);
+        saved[b] =
+            output_->read_checkpoint(pass.batches[b].begin + slice.begin, slice.size(), config_.metric);
+      }
+    });
+    for (std::size_t b = 0; b < saved.size(); ++b) keep_running(b, std::move(saved[b]));
+    summary_.warnings.emplace_back(
+        "continued in the middle of a stream: the queries of that pass have no fp64 self-check");
+    return;
+  }
+  const std::int64_t share =
+      (config_.self_check_queries * pass.nq() + summary_.shape.nq - 1) / summary_.shape.nq;
+  std::vector<std::int64_t> rows;
+  for (const std::int64_t position : SelfChecker::choose(pass.nq(), share)) {
+    std::int64_t left = position;
+    for (const io::Range& batch : pass.batches) {
+      if (left < batch.end - batch.begin) {
+        rows.push_back(batch.begin + left);
+        break;
+      }
+      left -= batch.end - batch.begin;
+    }
+  }
+  Matrix sample(DType::f32, std::ssize(rows), summary_.shape.d);
+  comm::agree(comm_, [&] {
+    for (std::size_t i = 0; comm_.is_root() && i < rows.size(); ++i) {
+      const std::int64_t row = inputs_.query_rows.begin + rows[i];
+      const QueryBatch one = reader_->take({row, row + 1});
+      std::copy_n(one.queries.data(), one.queries.bytes(), sample.data() + i * one.queries.bytes());
+    }
+  });
+  comm_.broadcast_bytes(sample.data(), sample.bytes());
+  checker_->begin(std::move(sample), std::move(rows));
+}
+
+/// The batch as this rank must see it: sent once, and kept while the base streams past.
+const RoutedBatch& SearchJob::routed_batch(const QueryPass& pass, std::size_t batch) {
+  if (batches_[batch]) return *batches_[batch];
+  Matrix queries;
+  {
+    const PhaseClock::Scope scope(clock_, Phase::read);
+    comm::agree(comm_, [&] {
+      if (!comm_.is_root()) {
+        clock_.enter(Phase::wait);
+        return;
+      }
+      QueryBatch read = reader_->take(shifted(pass.batches[batch], inputs_.query_rows.begin));
+      bytes_read_ += read.bytes_read;
+      read_seconds_ += read.read_seconds;
+      queries = std::move(read.queries);
+      if (batch + 1 < pass.batches.size())
+        reader_->prefetch(shifted(pass.batches[batch + 1], inputs_.query_rows.begin));
+    });
+  }
+  batches_[batch] = engine_->scatter(std::move(queries), summary_.shape.d);
+  return *batches_[batch];
+}
+
+void SearchJob::search_group(const QueryPass& pass, io::Range group, bool last_group) {
+  for (std::size_t b = 0; b < pass.batches.size(); ++b) {
+    const bool seen = pass.batches[b].end <= pass.ahead_end && group.end <= pass.ahead_rows;
+    if (!seen) search_batch(pass, b, last_group);
+    report_progress(pass, group, b + 1);
+    if (stop_after_batch(pass, b, group, last_group)) {
+      summary_.stopped = true;
+      return;
+    }
+  }
+  work_done_ += static_cast<double>(pass.nq()) * static_cast<double>(group.end - group.begin);
+  note_base_hash(pass, group, last_group);
+  if (!last_group) save(pass, group, 0);
+}
+
+void SearchJob::search_batch(const QueryPass& pass, std::size_t batch, bool last_group) {
+  const RoutedBatch& routed = routed_batch(pass, batch);
+  TopK slice = engine_->search(routed, bounds_[batch], summary_.shape.k);
+  if (streamed_) {
+    merge_into(slice, running_[batch]);
+    if (!last_group) return keep_running(batch, std::move(slice));
+  }
+  batches_[batch].reset();
+  const PhaseClock::Scope scope(clock_, Phase::write);
+  const io::Range rows = pass.batches[batch];
+  comm::agree(comm_, [&] { output_->write(rows.begin + slice_of(rows).begin, slice); });
+  output_->finish(rows);
+  summary_.queries_done += rows.end - rows.begin;
+}
+
+/// Keeps this rank's slice of a batch, and gives all ranks the distances that further rows have to reach.
+void SearchJob::keep_running(std::size_t batch, TopK slice) {
+  const PhaseClock::Scope scope(clock_, Phase::merge);
+  std::vector<float> mine;
+  for (std::int64_t q = 0; q < slice.nq(); ++q) mine.push_back(slice.kth_distance(q));
+  const std::vector<std::int64_t> counts = comm_.all_gather(std::ssize(mine));
+  std::int64_t total = 0;
+  for (const std::int64_t count : counts) total += count;
+  bounds_[batch].resize(static_cast<std::size_t>(total));
+  comm_.all_gather_floats(mine, counts, bounds_[batch]);
+  running_[batch] = std::move(slice);
+}
+
+/// Saves the running answers of a streamed pass. @param ahead_end  batches that end by it have seen the
+/// group, the others not; 0: all have
+void SearchJob::save(const QueryPass& pass, io::Range group, std::int64_t ahead_end) {
+  const PhaseClock::Scope scope(clock_, Phase::write);
+  std::vector<std::pair<std::int64_t, const TopK*>> slices;
+  for (std::size_t b = 0; b < pass.batches.size(); ++b)
+    slices.emplace_back(pass.batches[b].begin + slice_of(pass.batches[b]).begin, &running_[b]);
+  io::Journal::Checkpoint state;
+  state.queries = pass.queries;
+  state.rows_done = ahead_end > 0 ? group.begin : group.end;
+  state.ahead_end = ahead_end;
+  state.ahead_rows = ahead_end > 0 ? group.end : 0;
+  output_->save_checkpoint(state, slices);
+  saved_at_ = clock_.elapsed_seconds();
+}
+
+/// True when a stop was asked for and everything that is worth keeping is on disk.
+bool SearchJob::stop_after_batch(const QueryPass& pass, std::size_t batch, io::Range group, bool last_group) {
+  const bool is_last = batch + 1 == pass.batches.size();
+  const bool stop = agree_on_stop(comm_) > 0 && !(is_last && last_group);
+  if (last_group || is_last) return stop && last_group;
+  const bool due = comm_.max(clock_.elapsed_seconds() - saved_at_) > kCheckpointSeconds;
+  if (stop || due) save(pass, group, std::max(pass.batches[batch].end, pass.ahead_end));
+  return stop;
+}
+
+/// Adds a group to the hash of the base, and compares it with what an earlier run saw once it is complete.
+void SearchJob::note_base_hash(const QueryPass& pass, io::Range group, bool last_group) {
+  const auto name = [](std::int64_t rows) { return "base rows 0:" + std::to_string(rows); };
+  const std::uint64_t of_group = comm_.sum_wrapping(shard_.content_hash);
+  comm::agree(comm_, [&] {
+    if (!comm_.is_root()) return;
+    if (group.begin == pass.rows_done)
+      base_hash_ = pass.rows_done == 0 ? 0 : output_->content_hash(name(pass.rows_done)).value_or(0);
+    base_hash_ += of_group;
+    const std::string key = last_group ? "base" : name(group.end);
+    if (const auto known = output_->content_hash(key); known && *known != base_hash_)
+      throw Error(ErrorKind::config,
+                  "the base's contents changed since the run that is continued here; start over with "
+                  "--no-resume");
+    output_->record_content_hash(key, base_hash_);
+  });
+}
+
+void SearchJob::report_progress(const QueryPass& pass, io::Range group, std::size_t batches_done) {
+  if (!observer_ || !comm_.is_root()) return;
+  double work = work_done_;
+  for (std::size_t b = 0; b < batches_done; ++b)
+    work += static_cast<double>(pass.batches[b].end - pass.batches[b].begin) *
+            static_cast<double>(group.end - group.begin);
+  Progress progress;
+  const double share = work_total_ > 0 ? work / work_total_ : 1.0;
+  const double seconds = clock_.elapsed_seconds() - search_started_;
+  const double todo = work_total_ / static_cast<double>(summary_.shape.rows);
+  progress.queries_total = summary_.shape.nq;
+  progress.queries_done =
+      summary_.shape.nq - static_cast<std::int64_t>(todo) + static_cast<std::int64_t>(share * todo);
+  progress.groups_total = summary_.plan.groups;
+  progress.groups_done = (group.begin + summary_.plan.rows_per_group - 1) /
+                         std::max<std::int64_t>(1, summary_.plan.rows_per_group);
+  progress.elapsed_seconds = clock_.elapsed_seconds();
+  progress.queries_per_second = seconds > 0 ? share * todo / seconds : 0;
+  progress.eta_seconds = share > 0 ? seconds * (1 - share) / share : 0;
+  observer_(progress);
+}
+
+io::Attributes SearchJob::attributes() const {
+  std::string hosts;
+  for (const RankReport& rank : summary_.ranks)
+    if (hosts.find(rank.host) == std::string::npos) hosts += (hosts.empty() ? "" : ",") + rank.host;
+  return {
+      {"metric", std::string(to_string(config_.metric))},
+      {"distance", std::string(distance_name(config_.metric))},
+      {"k", config_.k},
+      {"nq", summary_.shape.nq},
+      {"nb", inputs_.base->rows()},
+      {"d", summary_.shape.d},
+      {"base", joined_names(config_.base)},
+      {"queries", joined_names(config_.queries)},
+      {"base_identity", identities_json(config_.base)},
+      {"queries_identity", identities_json(config_.queries)},
+      {"base_content_hash", hex(base_hash_)},
+      {"queries_content_hash", hex(queries_hash_)},
+      {"query_begin", inputs_.query_rows.begin},
+      {"query_end", inputs_.query_rows.end},
+      {"base_begin", inputs_.base_rows.begin},
+      {"base_end", inputs_.base_rows.end},
+      {"nonfinite", std::string(config_.drop_nonfinite ? "drop" : "error")},
+      {"dropped_rows", summary_.dropped_rows},
+      {"index", config_.index},
+      {"engine", engine_name_},
+      {"merge", summary_.merge},
+      {"n_ranks", std::int64_t{comm_.size()}},
+      {"hosts", hosts},
+      {"devices", engine_->index().description()},
+      {"command_line", config_.command_line},
+      {"configuration", config_.configuration},
+      {"version", std::string(version())},
+      {"revision", std::string(revision())},
+      {"started", started_},
+      {"ended", utc_now()},
+      {"resumes", std::int64_t{summary_.resumes}},
+  };
+}
+
+RankReport SearchJob::own_report() const {
+  RankReport report;
+  report.rank = comm_.rank();
+  report.host = host_name();
+  report.engine = engine_->index().description();
+  report.threads = summary_.shape.threads;
+  report.rows = rows_searched_;
+  report.bytes_read = bytes_read_;
+  report.read_seconds = read_seconds_;
+  report.peak_rss_bytes = peak_rss_bytes();
+  report.phase_seconds = clock_.totals_seconds();
+  report.spans = clock_.spans();
+  report.roof_flops_per_second = roof_flops_per_second_;
+  report.counters = engine_->index().counters();
+  return report;
+}
+
+void SearchJob::finish() {
+  summary_.dropped_rows = comm_.sum(dropped_rows_);
+  summary_.merge =
+      config_.merge != "auto"
+          ? config_.merge
+          : std::string(merge::choose_merge(comm_.size(), summary_.plan.batch, summary_.shape.k));
+  summary_.pure_read_seconds = comm_.max(read_seconds_);
+  summary_.ranks = gather_reports(own_report(), comm_);
+  for (const RankReport& rank : summary_.ranks) summary_.counters += rank.counters;
+  summary_.result_paths = io::result_paths(config_.output, config_.format);
+  if (!summary_.stopped) publish();
+  // Once more, with publishing in it.
+  summary_.wall_seconds = comm_.max(clock_.elapsed_seconds());
+  summary_.ranks = gather_reports(own_report(), comm_);
+}
+
+void SearchJob::publish() {
+  const PhaseClock::Scope scope(clock_, Phase::write);
+  output_->publish(comm_.is_root() ? attributes() : io::Attributes{});
+}
+
+}  // namespace
+
+PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Communicator& comm) {
+  PreparedJob prepared;
+  const JobInputs inputs = open_inputs(config, comm);
+  prepared.warnings = inputs.warnings;
+  prepared.shape = shape_of(config, inputs, comm, prepared.warnings);
+  comm::agree(comm, [&] { prepared.plan = plan_job(prepared.shape); });
+  return prepared;
+}
+
+SearchSummary run_search_job(const SearchJobConfig& config, const comm::Communicator& comm,
+                             const ProgressObserver& observer) {
+  return SearchJob(config, comm, observer).run();
+}
+
+}  // namespace mpishards::rank

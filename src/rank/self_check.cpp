@@ -1,0 +1,167 @@
+#include "rank/self_check.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "core/convert.hpp"
+
+namespace mpishards::rank {
+
+namespace {
+
+constexpr std::uint64_t kSeed = 20240607;
+/// Entries kept beyond k, so that a neighbor that the search ranked just inside can be looked up just
+/// outside.
+constexpr std::int64_t kSpare = 8;
+/// Doubles summed in another order differ by less than this, relative to the larger.
+constexpr double kDoubleSlack = 1e-12;
+
+struct Sums {
+  double dot = 0;
+  double difference = 0;
+  double row_norm = 0;
+  double query_norm = 0;
+};
+
+Sums sums_of(const float* query, const float* row, std::int64_t d) {
+  Sums sums;
+  for (std::int64_t i = 0; i < d; ++i) {
+    const double q = query[i];
+    const double x = row[i];
+    sums.dot += q * x;
+    sums.difference += (q - x) * (q - x);
+    sums.row_norm += x * x;
+    sums.query_norm += q * q;
+  }
+  return sums;
+}
+
+double distance_of(Metric metric, const Sums& sums) {
+  switch (metric) {
+    case Metric::l2:
+      return sums.difference;
+    case Metric::ip:
+      return sums.dot;
+    case Metric::cosine:
+      return sums.row_norm > 0 && sums.query_norm > 0 ? sums.dot / std::sqrt(sums.row_norm * sums.query_norm)
+                                                      : 0.0;
+  }
+  return 0;
+}
+
+bool within_one_ulp(float a, float b) {
+  return a == b || std::nextafter(a, b) == b;
+}
+
+}  // namespace
+
+std::vector<std::int64_t> SelfChecker::choose(std::int64_t nq, std::int64_t count) {
+  std::mt19937_64 random(kSeed);
+  std::set<std::int64_t> rows;
+  count = std::min(count, nq);
+  while (static_cast<std::int64_t>(rows.size()) < count)
+    rows.insert(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(nq)));
+  return {rows.begin(), rows.end()};
+}
+
+void SelfChecker::begin(Matrix queries, std::vector<std::int64_t> result_rows) {
+  queries_ = std::move(queries);
+  result_rows_ = std::move(result_rows);
+  best_.assign(result_rows_.size(), {});
+}
+
+bool SelfChecker::before(const Entry& a, const Entry& b) const {
+  const auto da = static_cast<float>(a.distance);
+  const auto db = static_cast<float>(b.distance);
+  if (da != db) return smaller_is_better(metric_) ? da < db : da > db;
+  return a.id < b.id;
+}
+
+void SelfChecker::keep_best(std::vector<Entry>& entries) const {
+  const auto order = [this](const Entry& a, const Entry& b) { return before(a, b); };
+  const auto kept = std::min<std::ptrdiff_t>(k_ + kSpare, std::ssize(entries));
+  std::partial_sort(entries.begin(), entries.begin() + kept, entries.end(), order);
+  entries.resize(static_cast<std::size_t>(kept));
+}
+
+void SelfChecker::observe_query(std::int64_t query, TypedView base, const kernels::RowIds& ids) {
+  std::vector<Entry>& entries = best_[static_cast<std::size_t>(query)];
+  const auto limit = static_cast<std::size_t>(4 * (k_ + kSpare) + 4096);
+  std::vector<float> row(static_cast<std::size_t>(base.cols));
+  for (std::int64_t r = 0; r < base.rows; ++r) {
+    to_float32(base.dtype, base.row(r), base.cols, row.data());
+    entries.push_back(
+        {distance_of(metric_, sums_of(queries_.as<float>().row(query), row.data(), base.cols)), ids[r]});
+    if (entries.size() >= limit) keep_best(entries);
+  }
+  keep_best(entries);
+}
+
+void SelfChecker::observe(TypedView base, kernels::RowIds ids) {
+  std::vector<std::thread> workers;
+  for (int t = 0; t < threads_; ++t)
+    workers.emplace_back([this, t, base, ids] {
+      for (std::int64_t q = t; q < std::ssize(best_); q += threads_) observe_query(q, base, ids);
+    });
+  for (std::thread& worker : workers) worker.join();
+}
+
+void SelfChecker::compare(const comm::Communicator& comm, const io::ResultSlices& written, SelfCheck& total) {
+  for (std::size_t q = 0; q < best_.size(); ++q) {
+    const std::vector<Entry>& mine = best_[q];
+    const std::string_view bytes(reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(Entry));
+    const std::vector<std::string> parts = comm.gather_texts(bytes);
+    if (!comm.is_root()) continue;
+    std::vector<Entry> truth;
+    for (const std::string& part : parts) {
+      const std::size_t before = truth.size();
+      truth.resize(before + part.size() / sizeof(Entry));
+      std::memcpy(truth.data() + before, part.data(), part.size());
+    }
+    keep_best(truth);
+    compare_query(result_rows_[q], truth, written.read(result_rows_[q], 1, metric_), total);
+  }
+}
+
+void SelfChecker::compare_query(std::int64_t result_row, const std::vector<Entry>& truth, const TopK& found,
+                                SelfCheck& total) const {
+  ++total.queries;
+  bool bad = false;
+  for (std::int64_t place = 0; place < k_; ++place) {
+    const GlobalId id = found.neighbors()[place];
+    const float distance = found.distances()[place];
+    if (place >= std::ssize(truth)) {
+      if (id != kNoNeighbor || distance != worst_distance(metric_)) {
+        ++total.id_mismatches;
+        bad = true;
+      }
+      continue;
+    }
+    const Entry& expected = truth[static_cast<std::size_t>(place)];
+    const auto same_id = std::ranges::find(truth, id, &Entry::id);
+    // Two rows may change places only where their doubles are one value up to the order of summation.
+    const bool known =
+        same_id != truth.end() && std::abs(same_id->distance - expected.distance) <=
+                                      kDoubleSlack * std::max(std::abs(expected.distance), 1e-300);
+    if (id != expected.id && !known) {
+      ++total.id_mismatches;
+      bad = true;
+    }
+    if (!within_one_ulp(distance, static_cast<float>(expected.distance))) {
+      ++total.distance_mismatches;
+      bad = true;
+    }
+    const double scale = std::max(std::abs(expected.distance), 1e-300);
+    const double error = std::abs(static_cast<double>(distance) - expected.distance) / scale;
+    if (std::isfinite(error)) total.max_relative_error = std::max(total.max_relative_error, error);
+  }
+  if (bad && total.first_bad_query < 0) total.first_bad_query = result_row;
+}
+
+}  // namespace mpishards::rank

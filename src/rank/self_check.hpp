@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "comm/communicator.hpp"
+#include "core/matrix_view.hpp"
+#include "core/metric.hpp"
+#include "io/results_writer.hpp"
+#include "kernels/index.hpp"
+#include "rank/search_job.hpp"
+
+namespace mpishards::rank {
+
+/// Re-computes some queries of a pass in double by plain loops, beside the search, and compares the two at
+/// the end. Uses no code of kernels or merge.
+class SelfChecker {
+ public:
+  /// @param k  neighbors a query that will be compared
+  SelfChecker(Metric metric, std::int64_t k, int threads) : metric_(metric), k_(k), threads_(threads) {}
+
+  /// `count` different rows of [0, nq), ascending, drawn from a fixed seed: the same on every rank.
+  static std::vector<std::int64_t> choose(std::int64_t nq, std::int64_t count);
+
+  /// Starts a pass. @param queries  float32, one row for each of `result_rows`; the same on every rank
+  void begin(Matrix queries, std::vector<std::int64_t> result_rows);
+
+  /// Takes in this rank's rows of one shard group.
+  /// @par Cost  2 * sample * rows * d flops in double, spread over the threads
+  void observe(TypedView base, kernels::RowIds ids);
+
+  /// Ends the pass: merges what all ranks saw, compares with what was written, adds to `total` on root.
+  /// Collective over comm.
+  void compare(const comm::Communicator& comm, const io::ResultSlices& written, SelfCheck& total);
+
+ private:
+  struct Entry {
+    double distance;
+    GlobalId id;
+  };
+  /// By the distance as it is written, then by id.
+  bool before(const Entry& a, const Entry& b) const;
+  void keep_best(std::vector<Entry>& entries) const;
+  void observe_query(std::int64_t query, TypedView base, const kernels::RowIds& ids);
+  void compare_query(std::int64_t result_row, const std::vector<Entry>& truth, const TopK& found,
+                     SelfCheck& total) const;
+
+  Metric metric_;
+  std::int64_t k_;
+  int threads_;
+  Matrix queries_;
+  std::vector<std::int64_t> result_rows_;
+  std::vector<std::vector<Entry>> best_;  // of each sampled query, a few more than k
+};
+
+}  // namespace mpishards::rank
