@@ -8,6 +8,9 @@ namespace {
 
 constexpr CommandRow kCommands[] = {
     {"search", "exact nearest neighbours of all queries, on all ranks", true, run_search},
+    {"info", "what is in vector files and results", false, run_info},
+    {"convert", "vectors from one format, dtype or range to another", false, run_convert},
+    {"plan", "memory, ranks, time and disk space of a search", false, run_plan},
     {"version", "version, revision and build type", false, run_version},
 };
 

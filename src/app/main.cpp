@@ -7,6 +7,7 @@
 
 #include "app/cli.hpp"
 #include "app/command.hpp"
+#include "comm/agree.hpp"
 #include "comm/communicator.hpp"
 #include "comm/environment.hpp"
 #include "core/error.hpp"
@@ -43,24 +44,30 @@ void print_failure(const Error& error) {
   std::fprintf(stderr, "mpishards: %s: %s\n", std::string(to_string(error.kind())).c_str(), error.what());
 }
 
-int run(const app::CommandRow& command, const app::Arguments& arguments, const comm::Communicator& world) {
+int run_alone(const app::CommandRow& command, const app::Arguments& arguments) {
   try {
-    return command.run(arguments, world);
+    return command.run(arguments, comm::Communicator());
   } catch (const Error& error) {
-    if (world.is_root()) print_failure(error);
+    print_failure(error);
     return exit_code(error.kind());
   }
 }
 
-/// Failures that reach this place on one rank only leave the others inside a collective: the whole job ends.
+/// Failures that one rank alone knows of leave the others inside a collective: the whole job ends.
 int run_under_mpi(const app::CommandRow& command, const app::Arguments& arguments, int& argc, char**& argv) {
   const comm::Environment environment(argc, argv);
   const comm::Communicator world = comm::Communicator::world();
   try {
-    return run(command, arguments, world);
+    return command.run(arguments, world);
+  } catch (const comm::AgreedError& error) {
+    if (world.is_root()) print_failure(error);
+    return exit_code(error.kind());
+  } catch (const Error& error) {
+    print_failure(error);
+    if (world.size() == 1) return exit_code(error.kind());
+    comm::abort_job(exit_code(error.kind()));
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "mpishards: rank %d: out of memory; lower --memory or use more ranks\n",
-                 world.rank());
+    std::fprintf(stderr, "mpishards: rank %d: out of memory; lower --memory or use more ranks\n", world.rank());
     comm::abort_job(exit_code(ErrorKind::os));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "mpishards: rank %d: internal error: %s\n", world.rank(), error.what());
@@ -81,7 +88,7 @@ int main(int argc, char** argv) {
     const app::CommandRow& command = find_command(name);
     const app::Arguments arguments(all.begin() + 1, all.end());
     if (command.needs_mpi) return run_under_mpi(command, arguments, argc, argv);
-    return run(command, arguments, comm::Communicator());
+    return run_alone(command, arguments);
   } catch (const Error& error) {
     print_failure(error);
     return exit_code(error.kind());

@@ -1,0 +1,161 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "app/cli.hpp"
+#include "app/commands/commands.hpp"
+#include "app/options.hpp"
+#include "app/progress.hpp"
+#include "core/convert.hpp"
+#include "core/error.hpp"
+#include "core/timer.hpp"
+#include "io/vector_source.hpp"
+#include "io/vector_writer.hpp"
+
+namespace mpishards::app {
+
+namespace {
+
+constexpr std::int64_t kBlockBytes = std::int64_t{32} << 20;
+constexpr double kSecondsBeforeProgress = 2;
+
+double as_double(DType dtype, const std::byte* element) {
+  double value = 0;
+  convert_elements(dtype, element, DType::f64, reinterpret_cast<std::byte*>(&value), 1);
+  return value;
+}
+
+/// Why one element has no place in `to`; empty if it has one. Finite values must stay finite.
+std::string misfit(DType from, const std::byte* element, DType to) {
+  std::byte converted[8];
+  const double value = as_double(from, element);
+  try {
+    convert_elements(from, element, to, converted, 1);
+  } catch (const Error&) {
+    return std::to_string(value);
+  }
+  return std::isfinite(value) && !std::isfinite(as_double(to, converted)) ? std::to_string(value) : "";
+}
+
+/// Names the first value of a block that has no place in `to`. @return only if there is none
+void refuse_misfits(const io::VectorSource& source, const Matrix& block, std::int64_t first_row, DType to) {
+  const TypedView view = block.view();
+  const std::size_t element = size_bytes(view.dtype);
+  for (std::int64_t row = 0; row < view.rows; ++row)
+    for (std::int64_t col = 0; col < view.cols; ++col) {
+      const std::string value =
+          misfit(view.dtype, view.row(row) + static_cast<std::size_t>(col) * element, to);
+      if (!value.empty())
+        throw Error(ErrorKind::data, source.describe_row(first_row + row) + ": value " + value +
+                                         " in column " + std::to_string(col) + " has no place in " +
+                                         std::string(to_string(to)) +
+                                         "; choose another --dtype, such as f32");
+    }
+}
+
+Matrix converted(const io::VectorSource& source, const Matrix& block, std::int64_t first_row, DType to) {
+  Matrix out(to, block.rows(), block.cols());
+  try {
+    convert_elements(block.dtype(), block.data(), to, out.data(), block.rows() * block.cols());
+  } catch (const Error&) {
+    refuse_misfits(source, block, first_row, to);
+    throw;
+  }
+  if (block.dtype() != to && first_nonfinite_row(out.view())) refuse_misfits(source, block, first_row, to);
+  return out;
+}
+
+void refuse_same_file(const io::InputSpec& in, const io::InputSpec& out) {
+  std::error_code ignored;
+  if (std::filesystem::equivalent(in.path, out.path, ignored))
+    throw Error(ErrorKind::usage, out.path + " is input and output at once; write to another file");
+}
+
+io::Range rows_to_convert(const cxxopts::ParseResult& options, const io::VectorSource& source) {
+  if (options.count("rows") == 0) return {0, source.rows()};
+  const io::Range range = parse_range(options["rows"].as<std::string>());
+  if (range.end > source.rows())
+    throw Error(ErrorKind::usage, "--rows " + options["rows"].as<std::string>() +
+                                      " ends after the last row; " + source.name() + " has " +
+                                      std::to_string(source.rows()) + " rows");
+  return range;
+}
+
+void copy_rows(const io::VectorSource& source, io::Range rows, DType dtype, io::VectorWriter& writer) {
+  const bool on_terminal = isatty(STDERR_FILENO) != 0;
+  const double start = steady_seconds();
+  bool shown = false;
+  const std::int64_t step = std::max<std::int64_t>(1, kBlockBytes / (source.cols() * 8));
+  for (std::int64_t begin = rows.begin; begin < rows.end; begin += step) {
+    const std::int64_t end = std::min(begin + step, rows.end);
+    const Matrix out = converted(source, source.read_matrix(begin, end), begin, dtype);
+    writer.append(out.data(), end - begin);
+    const double elapsed = steady_seconds() - start;
+    if (!on_terminal || elapsed < kSecondsBeforeProgress) continue;
+    const double done = static_cast<double>(end - rows.begin) / static_cast<double>(rows.end - rows.begin);
+    std::fprintf(stderr, "\r%5.1f %%  ETA %s   ", 100 * done,
+                 format_duration(elapsed * (1 - done) / done).c_str());
+    shown = true;
+  }
+  if (shown) std::fputc('\n', stderr);
+}
+
+}  // namespace
+
+int run_convert(const Arguments& arguments, const comm::Communicator& world) {
+  Cli cli("convert", "IN[:DATASET] OUT[:DATASET] [options]",
+          "Copies vectors from one file format, dtype or range of rows to another, in bounded memory.\n"
+          "The data set of an HDF5 file is `train` unless named.",
+          "mpishards convert emb.h5:/train emb.fbin --rows 0:1M\n"
+          "  mpishards convert emb.fbin emb.h5:/half --dtype f16");
+  cli.add()("files", "IN and OUT", cxxopts::value<std::vector<std::string>>(), "FILE")(
+      "rows", "only rows A to B-1", cxxopts::value<std::string>(), "A:B")(
+      "dtype", "f32, f16, bf16, f64, u8, i8 (default: what OUT's suffix says, else as IN)",
+      cxxopts::value<std::string>(), "NAME")("overwrite", "replace OUT")("json", "one JSON document");
+  cli.positional({"files"});
+  const auto options = cli.parse(arguments, world);
+  if (!options) return 0;
+  const std::vector<std::string> files = options->count("files") > 0
+                                             ? (*options)["files"].as<std::vector<std::string>>()
+                                             : std::vector<std::string>();
+  if (files.size() != 2)
+    throw Error(ErrorKind::usage,
+                "convert takes two files, IN and OUT; found " + std::to_string(files.size()));
+  const io::InputSpec in = io::parse_input_spec(files[0]);
+  const io::InputSpec out = io::parse_input_spec(files[1]);
+  refuse_same_file(in, out);
+  io::probe_in_child(in);
+  const std::unique_ptr<io::VectorSource> source = io::open_source(in);
+  const io::Range rows = rows_to_convert(*options, *source);
+  const DType dtype = options->count("dtype") > 0 ? dtype_from_string((*options)["dtype"].as<std::string>())
+                                                  : io::implied_dtype(out.path, source->dtype());
+  const std::unique_ptr<io::VectorWriter> writer = io::create_vector_file(
+      out, rows.end - rows.begin, source->cols(), dtype, options->count("overwrite") > 0);
+  if (source->has_ids())
+    std::fprintf(stderr, "warning: %s has ids of its own; they are not copied\n", source->name().c_str());
+  copy_rows(*source, rows, dtype, *writer);
+  writer->close();
+  if (options->count("json") > 0)
+    std::printf("%s\n", nlohmann::json({{"schema", "mpishards.convert/1"},
+                                        {"in", source->name()},
+                                        {"out", io::to_string(out)},
+                                        {"rows", rows.end - rows.begin},
+                                        {"cols", source->cols()},
+                                        {"dtype", to_string(dtype)}})
+                            .dump(2)
+                            .c_str());
+  else
+    std::printf("%s: %lld x %lld %s\n", io::to_string(out).c_str(),
+                static_cast<long long>(rows.end - rows.begin), static_cast<long long>(source->cols()),
+                std::string(to_string(dtype)).c_str());
+  return 0;
+}
+
+}  // namespace mpishards::app

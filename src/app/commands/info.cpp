@@ -1,0 +1,207 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/cli.hpp"
+#include "app/commands/commands.hpp"
+#include "core/convert.hpp"
+#include "core/error.hpp"
+#include "io/dataset_list.hpp"
+#include "io/file.hpp"
+#include "io/results_writer.hpp"
+#include "io/vector_source.hpp"
+#include "rank/job_plan.hpp"
+
+namespace mpishards::app {
+
+namespace {
+
+constexpr std::int64_t kBlockBytes = std::int64_t{16} << 20;
+
+struct Stats {
+  double min = std::numeric_limits<double>::infinity();
+  double max = -std::numeric_limits<double>::infinity();
+  double sum = 0;
+  double min_norm = std::numeric_limits<double>::infinity();
+  double max_norm = 0;
+  double sum_norms = 0;
+  std::int64_t finite_rows = 0;
+  std::int64_t nonfinite_rows = 0;
+  std::int64_t zero_rows = 0;
+};
+
+void add_row(Stats& stats, const double* row, std::int64_t cols) {
+  double squares = 0;
+  double sum = 0;
+  for (std::int64_t i = 0; i < cols; ++i) {
+    squares += row[i] * row[i];
+    sum += row[i];
+  }
+  if (!std::isfinite(squares)) {
+    ++stats.nonfinite_rows;
+    return;
+  }
+  const double norm = std::sqrt(squares);
+  const auto [low, high] = std::minmax_element(row, row + cols);
+  stats.min = std::min(stats.min, *low);
+  stats.max = std::max(stats.max, *high);
+  stats.sum += sum;
+  stats.min_norm = std::min(stats.min_norm, norm);
+  stats.max_norm = std::max(stats.max_norm, norm);
+  stats.sum_norms += norm;
+  ++stats.finite_rows;
+  if (norm == 0) ++stats.zero_rows;
+}
+
+Stats stats_of(const io::VectorSource& source) {
+  Stats stats;
+  const std::int64_t cols = source.cols();
+  const std::int64_t step =
+      std::clamp<std::int64_t>(kBlockBytes / (8 * cols), 1, std::max<std::int64_t>(source.rows(), 1));
+  std::vector<double> values(static_cast<std::size_t>(step * cols));
+  for (std::int64_t begin = 0; begin < source.rows(); begin += step) {
+    const std::int64_t end = std::min(begin + step, source.rows());
+    const Matrix block = source.read_matrix(begin, end);
+    convert_elements(source.dtype(), block.data(), DType::f64, reinterpret_cast<std::byte*>(values.data()),
+                     (end - begin) * cols);
+    for (std::int64_t row = 0; row < end - begin; ++row) add_row(stats, values.data() + row * cols, cols);
+  }
+  return stats;
+}
+
+nlohmann::json stats_json(const io::VectorSource& source) {
+  const Stats stats = stats_of(source);
+  nlohmann::json json = {{"nonfinite_rows", stats.nonfinite_rows}, {"zero_rows", stats.zero_rows}};
+  if (stats.finite_rows == 0) return json;
+  const auto rows = static_cast<double>(stats.finite_rows);
+  json.update({{"min", stats.min},
+               {"max", stats.max},
+               {"mean", stats.sum / rows / static_cast<double>(source.cols())},
+               {"min_norm", stats.min_norm},
+               {"max_norm", stats.max_norm},
+               {"mean_norm", stats.sum_norms / rows}});
+  return json;
+}
+
+nlohmann::json describe_source(const io::InputSpec& spec, bool with_stats) {
+  io::probe_in_child(spec);
+  const std::unique_ptr<io::VectorSource> source = io::open_source(spec);
+  nlohmann::json json = {
+      {"format", source->format()},
+      {"rows", source->rows()},
+      {"cols", source->cols()},
+      {"dtype", to_string(source->dtype())},
+      {"layout", source->layout()},
+      {"bytes", source->rows() * source->cols() * static_cast<std::int64_t>(size_bytes(source->dtype()))},
+      {"has_ids", source->has_ids()}};
+  if (!spec.dataset.empty()) json["dataset"] = spec.dataset;
+  if (with_stats) json["stats"] = stats_json(*source);
+  return json;
+}
+
+/// A data set that is no matrix (strings, one dimension) is listed with the reason instead of a shape.
+nlohmann::json describe_dataset(const std::string& path, const std::string& dataset, bool with_stats) {
+  try {
+    return describe_source({path, dataset}, with_stats);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::data) throw;
+    return {{"dataset", dataset}, {"unreadable", error.what()}};
+  }
+}
+
+nlohmann::json attributes_of(const std::string& path) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const auto& [name, value] : io::open_result(path)->attributes())
+    std::visit([&, &key = name](const auto& v) { json[key] = v; }, value);
+  return json;
+}
+
+/// Opens the file once in a child; a data set of the default name need not be in it.
+void probe_file(const io::InputSpec& spec) {
+  try {
+    io::probe_in_child(spec);
+  } catch (const Error& error) {
+    const bool only_the_dataset = error.kind() == ErrorKind::input_missing && io::exists(spec.path);
+    if (!only_the_dataset && !(error.kind() == ErrorKind::data && spec.dataset.empty())) throw;
+  }
+}
+
+nlohmann::json describe_file(const std::string& text, bool with_stats) {
+  const io::InputSpec spec = io::parse_input_spec(text);
+  nlohmann::json file = {{"path", spec.path}, {"file_bytes", io::File::open_read(spec.path).size_bytes()}};
+  if (spec.dataset.empty()) probe_file(spec);
+  const std::vector<std::string> datasets =
+      spec.dataset.empty() ? io::list_datasets(spec.path) : std::vector<std::string>();
+  nlohmann::json& rows = file["datasets"] = nlohmann::json::array();
+  for (const std::string& dataset : datasets)
+    rows.push_back(describe_dataset(spec.path, dataset, with_stats));
+  if (datasets.empty()) rows.push_back(describe_source(spec, with_stats));
+  if (std::ranges::find(datasets, "/neighbors") != datasets.end())
+    file["attributes"] = attributes_of(spec.path);
+  return file;
+}
+
+std::string plain(const nlohmann::json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+void print_dataset(const nlohmann::json& row) {
+  const std::string name = row.value("dataset", "");
+  if (row.contains("unreadable")) {
+    std::printf("  %-16s %s\n", name.c_str(), plain(row["unreadable"]).c_str());
+    return;
+  }
+  std::printf("  %-16s %lld x %lld %s  %s  %s, %s%s\n", name.c_str(),
+              static_cast<long long>(row["rows"].get<std::int64_t>()),
+              static_cast<long long>(row["cols"].get<std::int64_t>()), plain(row["dtype"]).c_str(),
+              rank::format_bytes(row["bytes"].get<std::int64_t>()).c_str(), plain(row["format"]).c_str(),
+              plain(row["layout"]).c_str(), row["has_ids"].get<bool>() ? ", own ids" : "");
+  if (!row.contains("stats")) return;
+  std::string line;
+  for (const auto& [key, value] : row["stats"].items())
+    line += (line.empty() ? "" : ", ") + key + " " + value.dump();
+  std::printf("  %-16s %s\n", "", line.c_str());
+}
+
+void print_file(const nlohmann::json& file) {
+  std::printf("%s  %s\n", plain(file["path"]).c_str(),
+              rank::format_bytes(file["file_bytes"].get<std::int64_t>()).c_str());
+  for (const nlohmann::json& row : file["datasets"]) print_dataset(row);
+  if (!file.contains("attributes")) return;
+  std::printf("  attributes:\n");
+  for (const auto& [key, value] : file["attributes"].items())
+    std::printf("    %s = %s\n", key.c_str(), plain(value).c_str());
+}
+
+}  // namespace
+
+int run_info(const Arguments& arguments, const comm::Communicator& world) {
+  Cli cli("info", "FILE[:DATASET]... [--json] [--stats]",
+          "Says what is in vector files and results: format, data sets, shape, dtype, layout, size, ids, "
+          "attributes.",
+          "mpishards info emb.h5 queries.fbin result.h5 --stats");
+  cli.add()("files", "files to describe", cxxopts::value<std::vector<std::string>>(), "FILE")(
+      "json", "one JSON document")(
+      "stats", "read everything: range of values and norms, rows with NaN or infinity, zero rows");
+  cli.positional({"files"});
+  const auto options = cli.parse(arguments, world);
+  if (!options) return 0;
+  if (options->count("files") == 0)
+    throw Error(ErrorKind::usage, "which file? for example: mpishards info emb.h5");
+  nlohmann::json files = nlohmann::json::array();
+  for (const std::string& text : (*options)["files"].as<std::vector<std::string>>())
+    files.push_back(describe_file(text, options->count("stats") > 0));
+  if (options->count("json") > 0)
+    std::printf("%s\n", nlohmann::json{{"schema", "mpishards.info/1"}, {"files", files}}.dump(2).c_str());
+  else
+    for (const nlohmann::json& file : files) print_file(file);
+  return 0;
+}
+
+}  // namespace mpishards::app

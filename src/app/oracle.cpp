@@ -1,0 +1,443 @@
+#include "app/oracle.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <exception>
+#include <limits>
+#include <mutex>
+#include <numeric>
+#include <optional>
+#include <random>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/convert.hpp"
+#include "core/error.hpp"
+#include "core/narrow.hpp"
+
+namespace mpishards::app {
+
+namespace {
+
+constexpr std::size_t kTileRows = 8;          // base rows whose sums advance together
+constexpr std::size_t kQueriesAtOnce = 8;     // of one thread, so that a tile is used while it is in cache
+constexpr std::size_t kSpareCandidates = 16;  // beyond k: enough to see who was left out for rounding's sake
+constexpr std::size_t kRowsInPass = 32768;
+constexpr double kRelativeDoubt = 1e-12;  // bounds what the order of summation can do, with room to spare
+
+/// One base row as a neighbor. `key` is the distance in double, negated where larger is better.
+struct Candidate {
+  double key = 0;
+  float rounded = 0;
+  double doubt = 0;  // how far off the key may be
+  GlobalId id = kNoNeighbor;
+};
+
+bool comes_before(const Candidate& a, const Candidate& b) {
+  if (a.rounded < b.rounded) return true;
+  if (b.rounded < a.rounded) return false;
+  return a.id < b.id;
+}
+
+/// The float32 values that rounding may give when the key is off by its doubt; at most one unit from the
+/// middle.
+struct RoundingRange {
+  float low = 0;
+  float high = 0;
+};
+
+RoundingRange rounding_range(const Candidate& candidate) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  return {std::max(static_cast<float>(candidate.key - candidate.doubt),
+                   std::nextafter(candidate.rounded, -kInfinity)),
+          std::min(static_cast<float>(candidate.key + candidate.doubt),
+                   std::nextafter(candidate.rounded, kInfinity))};
+}
+
+/// A row of the base whose distance the result claims, and at which place.
+struct Claim {
+  std::int64_t row = 0;
+  std::size_t place = 0;
+};
+
+/// One query with what the result says and what was found so far.
+struct QueryState {
+  std::int64_t result_row = 0;
+  std::vector<double> values;
+  double norm = 0;
+  std::vector<GlobalId> neighbors;  // the result's
+  std::vector<float> distances;
+  std::vector<Claim> claims;  // by row
+  std::size_t next_claim = 0;
+  std::vector<std::optional<Candidate>> claimed;  // by place: what the oracle computed for the result's id
+  std::vector<Candidate> best;                    // heap, the worst on top
+};
+
+/// Base rows in double, transposed in tiles: column j of the tile's rows lies together.
+struct Block {
+  std::int64_t begin = 0;  // row of the base
+  std::int64_t rows = 0;
+  std::vector<double> tiles;
+  std::vector<double> norms;
+  std::vector<GlobalId> ids;
+  std::vector<char> dropped;
+};
+
+class Oracle {
+ public:
+  Oracle(const OracleTask& task, const std::vector<std::int64_t>& rows)
+      : task_(task), d_(narrow<std::size_t>(task.base->cols())) {
+    if (task.queries->cols() != task.base->cols())
+      throw Error(ErrorKind::data, "queries.d = " + std::to_string(task.queries->cols()) +
+                                       ", base.d = " + std::to_string(task.base->cols()));
+    for (const std::int64_t row : rows) queries_.push_back(read_query(row));
+    find_claimed_rows();
+  }
+
+  OracleVerdict judge_all() {
+    const std::int64_t block_rows = std::max<std::int64_t>(
+        1, task_.block_bytes / (task_.base->cols() * narrow<std::int64_t>(sizeof(double))));
+    for (std::int64_t begin = task_.base_begin; begin < task_.base_end; begin += block_rows)
+      search(read_block(begin, std::min(begin + block_rows, task_.base_end)));
+    OracleVerdict verdict;
+    for (QueryState& query : queries_) judge(query, verdict);
+    return verdict;
+  }
+
+ private:
+  std::vector<float> read_floats(const io::VectorSource& source, std::int64_t begin, std::int64_t end) const {
+    const Matrix stored = source.read_matrix(begin, end);
+    std::vector<float> values(narrow<std::size_t>((end - begin) * source.cols()));
+    to_float32(stored.dtype(), stored.data(), narrow<std::int64_t>(values.size()), values.data());
+    return values;
+  }
+
+  static bool all_finite(std::span<const float> values) {
+    return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
+  }
+
+  QueryState read_query(std::int64_t result_row) const {
+    QueryState query;
+    query.result_row = result_row;
+    const std::int64_t row = task_.query_begin + result_row;
+    const std::vector<float> values = read_floats(*task_.queries, row, row + 1);
+    if (!all_finite(values))
+      throw Error(ErrorKind::data, task_.queries->describe_row(row) + " holds a value that is not finite");
+    query.values.assign(values.begin(), values.end());
+    query.norm = norm_of(query.values);
+    const TopK answer = task_.result->read(result_row, result_row + 1);
+    const auto k = narrow<std::size_t>(answer.k());
+    query.neighbors.assign(answer.neighbors(), answer.neighbors() + k);
+    query.distances.assign(answer.distances(), answer.distances() + k);
+    query.claimed.resize(k);
+    return query;
+  }
+
+  static double norm_of(const std::vector<double>& values) {
+    double sum = 0;
+    for (const double value : values) sum += value * value;
+    return std::sqrt(sum);
+  }
+
+  /// Base row of every id that the results name. Ids that name none stay without a claim.
+  void find_claimed_rows() {
+    std::unordered_map<GlobalId, std::int64_t> row_of;
+    if (task_.base->has_ids()) {
+      for (const QueryState& query : queries_)
+        for (const GlobalId id : query.neighbors) row_of.emplace(id, -1);
+      for (std::int64_t row = task_.base_begin; row < task_.base_end; ++row) {
+        const auto found = row_of.find(id_of_row(row));
+        if (found != row_of.end()) found->second = row;
+      }
+    }
+    for (QueryState& query : queries_) {
+      for (std::size_t place = 0; place < query.neighbors.size(); ++place) {
+        const GlobalId id = query.neighbors[place];
+        const std::int64_t row = task_.base->has_ids() ? row_of.at(id) : id;
+        if (id != kNoNeighbor && row >= task_.base_begin && row < task_.base_end)
+          query.claims.push_back({row, place});
+      }
+      std::ranges::sort(query.claims, {}, &Claim::row);
+    }
+  }
+
+  /// Ids are read in runs: one at a time would be a read call each.
+  GlobalId id_of_row(std::int64_t row) {
+    constexpr std::int64_t kRun = 1 << 16;
+    if (row < ids_begin_ || row >= ids_begin_ + narrow<std::int64_t>(ids_.size())) {
+      ids_begin_ = row;
+      ids_.resize(narrow<std::size_t>(std::min(row + kRun, task_.base_end) - row));
+      task_.base->read_ids(row, row + narrow<std::int64_t>(ids_.size()), ids_);
+    }
+    return ids_[narrow<std::size_t>(row - ids_begin_)];
+  }
+
+  Block read_block(std::int64_t begin, std::int64_t end) {
+    Block block;
+    block.begin = begin;
+    block.rows = end - begin;
+    const auto rows = narrow<std::size_t>(block.rows);
+    const std::vector<float> values = read_floats(*task_.base, begin, end);
+    const std::size_t tiles = (rows + kTileRows - 1) / kTileRows;
+    block.tiles.assign(tiles * kTileRows * d_, 0.0);
+    block.norms.assign(rows, 0.0);
+    block.dropped.assign(rows, 0);
+    for (std::size_t r = 0; r < rows; ++r) {
+      const std::span<const float> row(values.data() + r * d_, d_);
+      if (!all_finite(row)) drop_row(block, r);
+      double sum = 0;
+      for (std::size_t j = 0; j < d_; ++j) {
+        const double value = row[j];
+        block.tiles[(r / kTileRows * d_ + j) * kTileRows + r % kTileRows] = value;
+        sum += value * value;
+      }
+      block.norms[r] = std::sqrt(sum);
+      block.ids.push_back(task_.base->has_ids() ? id_of_row(begin + narrow<std::int64_t>(r))
+                                                : begin + narrow<std::int64_t>(r));
+    }
+    return block;
+  }
+
+  void drop_row(Block& block, std::size_t r) const {
+    if (!task_.drop_nonfinite)
+      throw Error(ErrorKind::data, task_.base->describe_row(block.begin + narrow<std::int64_t>(r)) +
+                                       " holds a value that is not finite, and the result was not made with "
+                                       "--nonfinite drop");
+    block.dropped[r] = 1;
+  }
+
+  /// All queries against one block, shared out among threads.
+  void search(const Block& block) {
+    std::atomic<std::size_t> next{0};
+    std::exception_ptr failure;
+    std::mutex failure_mutex;
+    const auto work = [&] {
+      try {
+        for (std::size_t begin = next.fetch_add(kQueriesAtOnce); begin < queries_.size();
+             begin = next.fetch_add(kQueriesAtOnce))
+          search_queries(block, begin, std::min(begin + kQueriesAtOnce, queries_.size()));
+      } catch (...) {
+        const std::lock_guard lock(failure_mutex);
+        failure = std::current_exception();
+      }
+    };
+    {
+      std::vector<std::jthread> threads;
+      for (int t = 1; t < task_.threads; ++t) threads.emplace_back(work);
+      work();
+    }
+    if (failure) std::rethrow_exception(failure);
+  }
+
+  void search_queries(const Block& block, std::size_t begin, std::size_t end) {
+    const auto rows = narrow<std::size_t>(block.rows);
+    for (std::size_t first = 0; first < rows; first += kTileRows) {
+      const double* tile = block.tiles.data() + first * d_;
+      const std::size_t count = std::min(kTileRows, rows - first);
+      for (std::size_t q = begin; q < end; ++q) {
+        double sums[kTileRows] = {};
+        if (task_.metric == Metric::l2) {
+          add_squared_differences(queries_[q].values.data(), tile, sums);
+        } else {
+          add_products(queries_[q].values.data(), tile, sums);
+        }
+        for (std::size_t r = 0; r < count; ++r) offer(queries_[q], block, first + r, sums[r]);
+      }
+    }
+  }
+
+  void add_squared_differences(const double* query, const double* tile, double* sums) const {
+    for (std::size_t j = 0; j < d_; ++j)
+      for (std::size_t r = 0; r < kTileRows; ++r) {
+        const double difference = query[j] - tile[j * kTileRows + r];
+        sums[r] += difference * difference;
+      }
+  }
+
+  void add_products(const double* query, const double* tile, double* sums) const {
+    for (std::size_t j = 0; j < d_; ++j)
+      for (std::size_t r = 0; r < kTileRows; ++r) sums[r] += query[j] * tile[j * kTileRows + r];
+  }
+
+  Candidate candidate_of(const QueryState& query, const Block& block, std::size_t r, double sum) const {
+    Candidate candidate;
+    candidate.id = block.ids[r];
+    const double norms = query.norm * block.norms[r];
+    if (task_.metric == Metric::l2) {
+      candidate.key = sum;
+      candidate.doubt = kRelativeDoubt * sum;
+    } else if (task_.metric == Metric::ip) {
+      candidate.key = -sum;
+      candidate.doubt = kRelativeDoubt * norms;  // terms may cancel, their errors don't
+    } else {
+      candidate.key = norms > 0 ? -sum / norms : 0.0;
+      candidate.doubt = norms > 0 ? kRelativeDoubt : 0.0;
+    }
+    candidate.rounded = static_cast<float>(candidate.key);
+    return candidate;
+  }
+
+  void offer(QueryState& query, const Block& block, std::size_t r, double sum) const {
+    const std::int64_t row = block.begin + narrow<std::int64_t>(r);
+    const bool claimed = query.next_claim < query.claims.size() && query.claims[query.next_claim].row == row;
+    if (block.dropped[r] != 0) return;
+    const Candidate candidate = candidate_of(query, block, r, sum);
+    if (claimed)
+      for (; query.next_claim < query.claims.size() && query.claims[query.next_claim].row == row;
+           ++query.next_claim)
+        query.claimed[query.claims[query.next_claim].place] = candidate;
+    const std::size_t kept = query.neighbors.size() + kSpareCandidates;
+    if (query.best.size() < kept) {
+      query.best.push_back(candidate);
+      std::ranges::push_heap(query.best, comes_before);
+    } else if (comes_before(candidate, query.best.front())) {
+      std::ranges::pop_heap(query.best, comes_before);
+      query.best.back() = candidate;
+      std::ranges::push_heap(query.best, comes_before);
+    }
+  }
+
+  // --- judgement
+  // ------------------------------------------------------------------------------------------------------
+
+  /// The key as the result has it: negated where larger is better.
+  float key_of(float distance) const { return smaller_is_better(task_.metric) ? distance : -distance; }
+
+  void judge(QueryState& query, OracleVerdict& verdict) const {
+    ++verdict.queries;
+    std::ranges::sort(query.best, comes_before);
+    std::string reason = wrong_entries(query);
+    if (reason.empty()) reason = missing_neighbor(query);
+    if (reason.empty()) {
+      count_roundings(query, verdict);
+      return;
+    }
+    if (verdict.wrong_queries++ > 0) return;
+    verdict.first_wrong_row = query.result_row;
+    verdict.first_wrong_reason = reason;
+  }
+
+  /// How many neighbors the answer must have.
+  std::size_t expected_count(const QueryState& query) const {
+    return std::min(query.neighbors.size(), query.best.size());
+  }
+
+  /// What is wrong with the entries as they stand: padding, distances, order. Empty if nothing is.
+  std::string wrong_entries(const QueryState& query) const {
+    const std::size_t count = expected_count(query);
+    for (std::size_t i = 0; i < query.neighbors.size(); ++i) {
+      const GlobalId id = query.neighbors[i];
+      const std::string place = "place " + std::to_string(i) + " has id " + std::to_string(id);
+      if (i >= count) {
+        if (id != kNoNeighbor || query.distances[i] != worst_distance(task_.metric))
+          return place + " and distance " + text_of(query.distances[i]) + ", expected padding";
+        continue;
+      }
+      if (!query.claimed[i]) return place + ", which is no row of the base" + expected_at(query, i);
+      const RoundingRange range = rounding_range(*query.claimed[i]);
+      const float key = key_of(query.distances[i]);
+      if (!(key >= range.low && key <= range.high))
+        return place + " with distance " + text_of(query.distances[i]) + ", in fp64 it is " +
+               text_of(smaller_is_better(task_.metric) ? query.claimed[i]->key : -query.claimed[i]->key);
+      if (i == 0) continue;
+      const float before = key_of(query.distances[i - 1]);
+      if (before > key || (before == key && query.neighbors[i - 1] >= id))
+        return place + ", which does not come after id " + std::to_string(query.neighbors[i - 1]) +
+               " at the place before" + expected_at(query, i);
+    }
+    return "";
+  }
+
+  /// A neighbor that the answer lacks although it comes before its last one however sums are rounded.
+  std::string missing_neighbor(const QueryState& query) const {
+    const std::size_t count = expected_count(query);
+    if (count == 0) return "";
+    const std::unordered_set<GlobalId> present(query.neighbors.begin(), query.neighbors.end());
+    const GlobalId last_id = query.neighbors[count - 1];
+    const float last_key = key_of(query.distances[count - 1]);
+    for (const Candidate& candidate : query.best) {
+      if (present.contains(candidate.id)) continue;
+      const float latest = rounding_range(candidate).high;
+      if (latest < last_key || (latest == last_key && candidate.id < last_id))
+        return "id " + std::to_string(candidate.id) + " with distance " +
+               text_of(smaller_is_better(task_.metric) ? candidate.key : -candidate.key) +
+               " is missing, the last of " + std::to_string(count) + " neighbors is id " +
+               std::to_string(last_id) + " with " + text_of(query.distances[count - 1]);
+    }
+    return "";
+  }
+
+  void count_roundings(const QueryState& query, OracleVerdict& verdict) const {
+    for (std::size_t i = 0; i < expected_count(query); ++i) {
+      if (key_of(query.distances[i]) != query.claimed[i]->rounded) ++verdict.rounding_distances;
+      if (query.neighbors[i] != query.best[i].id) ++verdict.rounding_places;
+    }
+  }
+
+  static std::string expected_at(const QueryState& query, std::size_t place) {
+    return "; expected id " + std::to_string(query.best[place].id) + " there";
+  }
+
+  static std::string text_of(double value) {
+    char text[40];
+    std::snprintf(text, sizeof text, "%.17g", value);
+    return text;
+  }
+  static std::string text_of(float value) {
+    char text[40];
+    std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
+    return text;
+  }
+
+  const OracleTask& task_;
+  std::size_t d_;
+  std::vector<QueryState> queries_;
+  std::vector<GlobalId> ids_;
+  std::int64_t ids_begin_ = 0;
+};
+
+void add(OracleVerdict& sum, const OracleVerdict& part) {
+  if (sum.wrong_queries == 0) {
+    sum.first_wrong_row = part.first_wrong_row;
+    sum.first_wrong_reason = part.first_wrong_reason;
+  }
+  sum.queries += part.queries;
+  sum.wrong_queries += part.wrong_queries;
+  sum.rounding_distances += part.rounding_distances;
+  sum.rounding_places += part.rounding_places;
+}
+
+}  // namespace
+
+OracleVerdict consult_oracle(const OracleTask& task, const std::vector<std::int64_t>& rows) {
+  OracleVerdict verdict;
+  for (std::size_t begin = 0; begin < rows.size(); begin += kRowsInPass) {
+    const std::size_t end = std::min(begin + kRowsInPass, rows.size());
+    const std::vector<std::int64_t> pass(rows.begin() + static_cast<std::ptrdiff_t>(begin),
+                                         rows.begin() + static_cast<std::ptrdiff_t>(end));
+    add(verdict, Oracle(task, pass).judge_all());
+  }
+  return verdict;
+}
+
+std::vector<std::int64_t> sample_rows(std::int64_t size, std::int64_t count, std::uint64_t seed) {
+  if (count <= 0 || count >= size) {
+    std::vector<std::int64_t> all(narrow<std::size_t>(size));
+    std::iota(all.begin(), all.end(), std::int64_t{0});
+    return all;
+  }
+  // Floyd's way: as many draws as numbers wanted, none twice.
+  std::mt19937_64 random(seed);
+  std::unordered_set<std::int64_t> chosen;
+  for (std::int64_t top = size - count; top < size; ++top) {
+    const auto drawn = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(top + 1));
+    if (!chosen.insert(drawn).second) chosen.insert(top);
+  }
+  std::vector<std::int64_t> rows(chosen.begin(), chosen.end());
+  std::ranges::sort(rows);
+  return rows;
+}
+
+}  // namespace mpishards::app
