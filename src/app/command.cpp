@@ -11,6 +11,7 @@ constexpr CommandRow kCommands[] = {
     {"info", "what is in vector files and results", false, run_info},
     {"convert", "vectors from one format, dtype or range to another", false, run_convert},
     {"plan", "memory, ranks, time and disk space of a search", false, run_plan},
+    {"doctor", "whether this machine and this start will work", true, run_doctor},
     {"version", "version, revision and build type", false, run_version},
 };
 

@@ -188,7 +188,7 @@ void print_text(const Request& request, const rank::JobPlan& plan) {
   std::printf("ranks: %d%s, %s each (%s)\n", shape.n_ranks,
               request.ranks_given ? "" : " (the fewest that hold the base in memory)",
               rank::format_bytes(shape.memory_bytes).c_str(), request.device.memory_origin.c_str());
-  std::printf("search: %s FLOP in all, at %s a rank (%s): %s\n", with_prefix(plan.flops, "").c_str(),
+  std::printf("search: %s in all, at %s a rank (%s): %s\n", with_prefix(plan.flops, "FLOP").c_str(),
               with_prefix(request.roofs.flops_per_second, "FLOP/s").c_str(),
               request.device.flops_origin.c_str(),
               duration_or_unknown(plan.search_seconds, "give --flops").c_str());

@@ -37,9 +37,11 @@ std::string decide_on_root(const comm::Communicator& world, const std::function<
       text = error.what();
     }
   }
-  world.broadcast(failed);
-  world.broadcast(kind);
-  world.broadcast_text(text);
+  if (world.size() > 1) {
+    world.broadcast(failed);
+    world.broadcast(kind);
+    world.broadcast_text(text);
+  }
   if (failed) throw Error(kind, text);
   return text;
 }

@@ -1,0 +1,109 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "app/commands/commands.hpp"
+#include "core/error.hpp"
+#include "io/vector_writer.hpp"
+#include "support/data_folder.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace mpishards::app {
+namespace {
+
+using mpishards::test::TemporaryFolder;
+using testing::HasSubstr;
+
+std::string output_of(const Arguments& arguments) {
+  testing::internal::CaptureStdout();
+  EXPECT_EQ(run_info(arguments, comm::Communicator()), 0);
+  return testing::internal::GetCapturedStdout();
+}
+
+nlohmann::json json_of(Arguments arguments) {
+  arguments.push_back("--json");
+  return nlohmann::json::parse(output_of(arguments));
+}
+
+std::string write_vectors(const std::string& path, const std::vector<float>& values, std::int64_t cols) {
+  const auto rows = static_cast<std::int64_t>(values.size()) / cols;
+  const auto writer = io::create_vector_file(io::parse_input_spec(path), rows, cols, DType::f32, false);
+  writer->append(reinterpret_cast<const std::byte*>(values.data()), rows);
+  writer->close();
+  return path;
+}
+
+TEST(Info, tells_shape_dtype_and_size) {
+  const TemporaryFolder folder;
+  const nlohmann::json json = json_of({write_vectors(folder / "a.fbin", {1, 2, 3, 4, 5, 6}, 2)});
+  EXPECT_EQ(json["schema"], "mpishards.info/1");
+  const nlohmann::json& file = json["files"][0];
+  EXPECT_EQ(file["file_bytes"], 8 + 24);
+  EXPECT_EQ(file["datasets"][0]["rows"], 3);
+  EXPECT_EQ(file["datasets"][0]["cols"], 2);
+  EXPECT_EQ(file["datasets"][0]["dtype"], "f32");
+}
+
+TEST(Info, lists_the_data_sets_of_an_hdf5_file_whatever_their_names) {
+  const TemporaryFolder folder;
+  write_vectors(folder / "a.h5:/deep/vectors", {1, 2, 3, 4}, 2);
+  const nlohmann::json file = json_of({folder / "a.h5"})["files"][0];
+  ASSERT_EQ(file["datasets"].size(), 1U);
+  EXPECT_EQ(file["datasets"][0]["dataset"], "/deep/vectors");
+  EXPECT_EQ(file["datasets"][0]["rows"], 2);
+}
+
+TEST(Info, stats_count_rows_that_will_be_refused) {
+  const TemporaryFolder folder;
+  const float infinity = std::numeric_limits<float>::infinity();
+  const nlohmann::json json =
+      json_of({write_vectors(folder / "a.fbin", {3, 4, 0, 0, infinity, 1, -6, 8}, 2), "--stats"});
+  const nlohmann::json& stats = json["files"][0]["datasets"][0]["stats"];
+  EXPECT_EQ(stats["nonfinite_rows"], 1);
+  EXPECT_EQ(stats["zero_rows"], 1);
+  EXPECT_EQ(stats["min"], -6.0);
+  EXPECT_EQ(stats["max"], 8.0);
+  EXPECT_EQ(stats["mean"], 1.5);
+  EXPECT_EQ(stats["min_norm"], 0.0);
+  EXPECT_EQ(stats["max_norm"], 10.0);
+  EXPECT_EQ(stats["mean_norm"], 5.0);
+}
+
+TEST(Info, text_has_a_line_for_every_file) {
+  const TemporaryFolder folder;
+  const std::string path = write_vectors(folder / "a.fbin", {1, 2, 3, 4}, 2);
+  const std::string text = output_of({path, path});
+  EXPECT_THAT(text, HasSubstr(path + "  24 B\n"));
+  EXPECT_THAT(text, HasSubstr("2 x 2 f32"));
+}
+
+TEST(Info, missing_or_damaged_files_are_named) {
+  const TemporaryFolder folder;
+  const auto kind_of = [](const Arguments& arguments) {
+    try {
+      run_info(arguments, comm::Communicator());
+    } catch (const Error& error) {
+      return error.kind();
+    }
+    return ErrorKind::internal;
+  };
+  EXPECT_EQ(kind_of({}), ErrorKind::usage);
+  EXPECT_EQ(kind_of({folder / "absent.h5"}), ErrorKind::input_missing);
+  EXPECT_EQ(kind_of({folder.write("text.h5", "this is no HDF5 file")}), ErrorKind::data);
+  EXPECT_EQ(kind_of({folder.write("short.fbin", "abc")}), ErrorKind::data);
+}
+
+TEST(Info, lists_real_files) {
+  const auto data = mpishards::test::data_folder();
+  if (!data) GTEST_SKIP() << "no data sets";
+  const nlohmann::json file = json_of({*data + "/sift-5k-128-euclidean.hdf5"})["files"][0];
+  std::vector<std::string> names;
+  for (const nlohmann::json& row : file["datasets"]) names.push_back(row["dataset"]);
+  EXPECT_THAT(names, testing::IsSupersetOf({"/train", "/test", "/neighbors", "/distances"}));
+}
+
+}  // namespace
+}  // namespace mpishards::app
