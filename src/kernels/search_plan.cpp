@@ -9,13 +9,18 @@
 namespace mpishards::kernels {
 namespace {
 
-constexpr std::int64_t kMaxQueryTile = 256;
+// Packing a base row costs about as much as screening it against 8 queries.
+constexpr std::int64_t kMaxQueryTile = 510;
 constexpr std::int64_t kMaxBaseTile = 1024;
 // All candidate buffers of one thread.
 constexpr std::int64_t kBufferBytes = std::int64_t{32} << 20;
 
 std::int64_t clamp(std::int64_t value, std::int64_t low, std::int64_t high) {
   return std::max(low, std::min(value, high));
+}
+
+std::int64_t ceil_div(std::int64_t value, std::int64_t parts) {
+  return (value + parts - 1) / parts;
 }
 
 /// Appends between two prunings; the more there are, the less a pruning costs per append.
@@ -37,7 +42,9 @@ CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits)
   plan.buffer_entries = buffer_entries(k);
   const auto bytes_per_query = plan.buffer_entries * static_cast<std::int64_t>(sizeof(cpu::Candidate));
   const std::int64_t affordable = clamp(kBufferBytes / bytes_per_query, 1, kMaxQueryTile);
-  const std::int64_t share = (shape.nq + limits.threads - 1) / limits.threads;
+  // Chunks of equal size, as many for each thread.
+  const std::int64_t rounds = std::max<std::int64_t>(1, ceil_div(shape.nq, affordable * limits.threads));
+  const std::int64_t share = ceil_div(shape.nq, rounds * limits.threads);
   // Below this a matrix product is narrow enough that sharing the base keeps the cores busier.
   constexpr std::int64_t kFewQueries = 16;
   plan.split_base = limits.threads > 1 && share < kFewQueries && shape.nq <= affordable &&
@@ -52,7 +59,8 @@ CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits)
 void complete_plan(CpuSearchPlan& plan, const SearchShape& shape, const CpuLimits& limits) {
   const std::int64_t row_bytes = shape.d * static_cast<std::int64_t>(size_bytes(shape.dtype));
   plan.index_bytes = cpu::RowNorms::bytes_for(shape.nb);
-  plan.scratch_bytes = shape.nq + limits.threads * cpu::ChunkSearch::bytes_for(plan, shape) +
+  plan.scratch_bytes = shape.nq +
+                       limits.threads * cpu::ChunkSearch::bytes_for(plan, shape, cpu::find_isa(limits.isa)) +
                        plan.sample_rows * row_bytes + cpu::RowNorms::bytes_for(plan.sample_rows);
   // Threads that share the base keep an answer each.
   constexpr std::int64_t kNeighborBytes = sizeof(std::int64_t) + sizeof(float);

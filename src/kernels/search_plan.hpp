@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "core/types.hpp"
 
@@ -19,7 +20,7 @@ struct SearchShape {
 /// What the CPU engine may use.
 struct CpuLimits {
   int threads = 1;
-  std::int64_t l2_bytes = 512 * 1024;  // a core's own cache
+  std::string_view isa = "auto";  // CPU kernel family
 };
 
 /// Tiles of the flat CPU search: a printable value, pure arithmetic.

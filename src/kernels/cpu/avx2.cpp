@@ -4,8 +4,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
-
-#include "kernels/cpu/screen_blas.hpp"
+#include <limits>
 
 // Per function instead of per file: inline functions of headers stay compiled for the baseline, so that no
 // linker can pick an AVX2 copy for a machine without it.
@@ -66,52 +65,164 @@ MPISHARDS_AVX2 inline double sum_terms(const float* a, const float* b, std::int6
   return total(sum);
 }
 
-// One branch for so many scores: hits are rare.
-constexpr std::int64_t kRunVectors = 8;
-constexpr std::int64_t kRun = 8 * kRunVectors;
+constexpr std::int64_t kQueries = 6;  // 6 x 2 accumulators and 3 operands: 15 of 16 registers
+constexpr std::int64_t kRows = 16;
+// Of packed base rows that all queries of a chunk pass over: half of a 512 KiB L2.
+constexpr std::int64_t kBlockBytes = 256 * 1024;
 
-template <bool kScale, bool kBias>
-MPISHARDS_AVX2 inline __m256 finish(const ScreenTile& tile, __m256 product, std::int64_t row) {
-  if constexpr (kScale) product = _mm256_mul_ps(product, _mm256_loadu_ps(tile.scale + row));
-  if constexpr (kBias) product = _mm256_add_ps(product, _mm256_loadu_ps(tile.bias + row));
-  return product;
+constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
+  return (value + unit - 1) / unit * unit;
 }
 
-float finish_one(const ScreenTile& tile, float product, std::int64_t row) {
-  if (tile.scale != nullptr) product *= tile.scale[row];
-  if (tile.bias != nullptr) product += tile.bias[row];
-  return product;
+/// Rows of one packed block: a multiple of kRows.
+std::int64_t block_rows(std::int64_t base_rows, std::int64_t d) {
+  const std::int64_t fitting = kBlockBytes / (d * static_cast<std::int64_t>(sizeof(float))) / kRows * kRows;
+  return std::min(round_up(base_rows, kRows), std::max(fitting, kRows));
 }
 
-/// Reports what of one run is no worse than the threshold, which may rise on the way.
-__attribute__((noinline)) void report(const ScreenTile& tile, CandidateSink& sink, std::int64_t query,
-                                      std::int64_t begin, std::int64_t end) {
-  const float* const products = tile.scores + query * tile.base.rows;
-  for (std::int64_t row = begin; row < end; ++row) {
-    const float score = finish_one(tile, products[row], row);
-    if (!(score < tile.thresholds[query])) sink.add(query, row, score);
+/// Up to kRows base rows side by side, with what finishes their scores.
+struct Panel {
+  const float* values;  // d x kRows
+  const float* scale;
+  const float* bias;
+};
+
+MPISHARDS_AVX2 inline void transpose_8x8(const float* in, std::int64_t in_stride, float* out,
+                                         std::int64_t out_stride) {
+  __m256 r[8];
+  __m256 t[8];
+  for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_ps(in + i * in_stride);
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+    r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    _mm256_storeu_ps(out + i * out_stride, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+    _mm256_storeu_ps(out + (i + 4) * out_stride, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
   }
 }
 
-template <bool kScale, bool kBias>
-MPISHARDS_AVX2 void filter(const ScreenTile& tile, CandidateSink& sink) {
-  const std::int64_t rows = tile.base.rows;
-  for (std::int64_t query = 0; query < tile.queries.rows; ++query) {
-    const float* const products = tile.scores + query * rows;
-    __m256 threshold = _mm256_set1_ps(tile.thresholds[query]);
-    std::int64_t row = 0;
-    for (; row + kRun <= rows; row += kRun) {
-      __m256 hits = _mm256_setzero_ps();
-      for (std::int64_t v = 0; v < kRunVectors; ++v) {
-        const __m256 score =
-            finish<kScale, kBias>(tile, _mm256_loadu_ps(products + row + 8 * v), row + 8 * v);
-        hits = _mm256_or_ps(hits, _mm256_cmp_ps(score, threshold, _CMP_NLT_UQ));
-      }
-      if (_mm256_movemask_ps(hits) == 0) continue;
-      report(tile, sink, query, row, row + kRun);
-      threshold = _mm256_set1_ps(tile.thresholds[query]);
+/// Rows [begin, begin + kRows) of `base`, side by side; rows past the end are zero.
+MPISHARDS_AVX2 void pack_panel(MatrixView<const float> base, std::int64_t begin, float* panel) {
+  const std::int64_t rows = std::min(kRows, base.rows - begin);
+  const std::int64_t d = base.cols;
+  const std::int64_t whole = rows == kRows ? d / 8 * 8 : 0;
+  for (std::int64_t i = 0; i < whole; i += 8)
+    for (std::int64_t row = 0; row < kRows; row += 8)
+      transpose_8x8(base.row(begin + row) + i, d, panel + i * kRows + row, kRows);
+  if (rows < kRows) std::fill_n(panel, d * kRows, 0.0f);
+  for (std::int64_t i = whole; i < d; ++i)
+    for (std::int64_t row = 0; row < rows; ++row) panel[i * kRows + row] = base.row(begin + row)[i];
+}
+
+/// Scores of the 6 x 16 pairs of a query group and a panel; true where one is not below its query's
+/// threshold.
+///
+/// Rounds once after the dot product: scale is 1 or bias is 0.
+/// @param[out] scores  6 x 16, written only on a hit
+MPISHARDS_AVX2 inline bool screen_block(const float* group, const Panel& panel, std::int64_t d,
+                                        const float* thresholds, float* scores) {
+  __m256 sum[kQueries][2];
+#pragma GCC unroll 6
+  for (int q = 0; q < kQueries; ++q) sum[q][0] = sum[q][1] = _mm256_setzero_ps();
+  const float* values = panel.values;
+#pragma GCC unroll 4
+  for (std::int64_t i = 0; i < d; ++i, values += kRows, group += kQueries) {
+    const __m256 left = _mm256_load_ps(values);
+    const __m256 right = _mm256_load_ps(values + 8);
+#pragma GCC unroll 6
+    for (int q = 0; q < kQueries; ++q) {
+      const __m256 query = _mm256_broadcast_ss(group + q);
+      sum[q][0] = _mm256_fmadd_ps(query, left, sum[q][0]);
+      sum[q][1] = _mm256_fmadd_ps(query, right, sum[q][1]);
     }
-    report(tile, sink, query, row, rows);
+  }
+  __m256 hits = _mm256_setzero_ps();
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    const __m256 scale = _mm256_load_ps(panel.scale + 8 * half);
+    const __m256 bias = _mm256_load_ps(panel.bias + 8 * half);
+#pragma GCC unroll 6
+    for (int q = 0; q < kQueries; ++q) {
+      sum[q][half] = _mm256_fmadd_ps(sum[q][half], scale, bias);
+      const __m256 threshold = _mm256_broadcast_ss(thresholds + q);
+      hits = _mm256_or_ps(hits, _mm256_cmp_ps(sum[q][half], threshold, _CMP_NLT_UQ));
+    }
+  }
+  if (_mm256_movemask_ps(hits) == 0) return false;
+#pragma GCC unroll 6
+  for (int q = 0; q < kQueries; ++q) {
+    _mm256_store_ps(scores + q * kRows, sum[q][0]);
+    _mm256_store_ps(scores + q * kRows + 8, sum[q][1]);
+  }
+  return true;
+}
+
+/// Hits are rare: this stays out of the hot loop.
+__attribute__((noinline)) void report(const ScreenTile& tile, CandidateSink& sink, std::int64_t first_query,
+                                      std::int64_t first_row, const float* scores) {
+  const std::int64_t queries = std::min(kQueries, tile.queries.rows - first_query);
+  const std::int64_t rows = std::min(kRows, tile.base.rows - first_row);
+  for (std::int64_t q = 0; q < queries; ++q)
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const float score = scores[q * kRows + row];
+      if (!(score < tile.thresholds[first_query + q])) sink.add(first_query + q, first_row + row, score);
+    }
+}
+
+/// Thresholds of a group; padding queries never hit.
+void load_thresholds(const ScreenTile& tile, std::int64_t first_query, float* thresholds) {
+  for (std::int64_t q = 0; q < kQueries; ++q)
+    thresholds[q] = first_query + q < tile.queries.rows ? tile.thresholds[first_query + q]
+                                                        : std::numeric_limits<float>::infinity();
+}
+
+/// A packed block of the tile's base rows: panels, and scale and bias padded to whole panels.
+struct Block {
+  std::int64_t first_row;
+  std::int64_t n_panels;
+  const float* values;
+  const float* scale;
+  const float* bias;
+};
+
+/// @param values  as the scratch of a tile is laid out: panels, then scale, then bias
+Block pack_block(const ScreenTile& tile, std::int64_t first_row, std::int64_t rows, float* scratch) {
+  const std::int64_t d = tile.base.cols;
+  float* const scale = scratch + rows * d;
+  float* const bias = scale + rows;
+  const std::int64_t real = std::min(rows, tile.base.rows - first_row);
+  for (std::int64_t row = 0; row < rows; row += kRows)
+    if (row < real) pack_panel(tile.base, first_row + row, scratch + row * d);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const bool is_real = row < real;
+    scale[row] = is_real && tile.scale != nullptr ? tile.scale[first_row + row] : 1.0f;
+    bias[row] = !is_real               ? -std::numeric_limits<float>::infinity()
+                : tile.bias != nullptr ? tile.bias[first_row + row]
+                                       : 0.0f;
+  }
+  return {first_row, (real + kRows - 1) / kRows, scratch, scale, bias};
+}
+
+MPISHARDS_AVX2 void screen_group(const ScreenTile& tile, const Block& block, std::int64_t first_query,
+                                 CandidateSink& sink) {
+  const std::int64_t d = tile.base.cols;
+  const float* const group = tile.packed_queries + first_query * d;
+  alignas(32) float scores[kQueries * kRows];
+  alignas(32) float thresholds[kQueries];
+  load_thresholds(tile, first_query, thresholds);
+  for (std::int64_t p = 0; p < block.n_panels; ++p) {
+    const std::int64_t row = p * kRows;
+    const Panel panel{block.values + row * d, block.scale + row, block.bias + row};
+    if (!screen_block(group, panel, d, thresholds, scores)) continue;
+    report(tile, sink, first_query, block.first_row + row, scores);
+    load_thresholds(tile, first_query, thresholds);
   }
 }
 
@@ -129,11 +240,30 @@ MPISHARDS_AVX2 double l2_squared(const float* a, const float* b, std::int64_t d)
   return sum_terms<SquaredDifference>(a, b, d);
 }
 
+std::int64_t packed_query_floats(std::int64_t nq, std::int64_t d) {
+  return round_up(nq, kQueries) * d;
+}
+
+void pack_queries(MatrixView<const float> queries, float* packed) {
+  const std::int64_t d = queries.cols;
+  for (std::int64_t query = 0; query < round_up(queries.rows, kQueries); ++query) {
+    float* const group = packed + query / kQueries * kQueries * d + query % kQueries;
+    for (std::int64_t i = 0; i < d; ++i)
+      group[i * kQueries] = query < queries.rows ? queries.row(query)[i] : 0.0f;
+  }
+}
+
+std::int64_t scratch_floats(std::int64_t, std::int64_t base_rows, std::int64_t d) {
+  return block_rows(base_rows, d) * (d + 2);
+}
+
 void screen(const ScreenTile& tile, CandidateSink& sink) {
-  multiply_blas(tile);
-  if (tile.scale != nullptr) return filter<true, false>(tile, sink);
-  if (tile.bias != nullptr) return filter<false, true>(tile, sink);
-  return filter<false, false>(tile, sink);
+  const std::int64_t rows = block_rows(tile.base.rows, tile.base.cols);
+  for (std::int64_t first_row = 0; first_row < tile.base.rows; first_row += rows) {
+    const Block block = pack_block(tile, first_row, rows, tile.scratch);
+    for (std::int64_t query = 0; query < tile.queries.rows; query += kQueries)
+      screen_group(tile, block, query, sink);
+  }
 }
 
 }  // namespace mpishards::kernels::cpu::avx2

@@ -34,20 +34,20 @@ void set_size(std::vector<T>& values, std::int64_t size) {
   values.resize(static_cast<std::size_t>(size));
 }
 
-/// Calls visit(vector, elements) for everything that depends on the plan: one list for sizes and allocation.
 std::int64_t neighbors_kept(const SearchShape& shape) {
   return std::min(shape.k, std::max<std::int64_t>(shape.nb, 1));
 }
 
 }  // namespace
 
-void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape) {
+void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa) {
   const std::int64_t queries = plan.query_tile;
   capacity_ = plan.buffer_entries;
   base_tile_ = plan.base_tile;
   k_ = neighbors_kept(shape);
   set_size(candidates_, queries * capacity_);
-  set_size(scores_, queries * base_tile_);
+  packed_queries_.reserve(isa.screen.packed_query_floats(queries, shape.d));
+  screen_scratch_.reserve(isa.screen.scratch_floats(queries, base_tile_, shape.d));
   set_size(tile_floats_, shape.dtype == DType::f32 ? 0 : base_tile_ * shape.d);
   set_size(row_floats_, shape.d);
   set_size(certificates_, queries);
@@ -64,25 +64,26 @@ void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape) {
   set_size(fresh_distances_, capacity_);
 }
 
-std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape& shape) {
+std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa) {
   constexpr std::int64_t kPerQuery =
       sizeof(Certificate) + 3 * sizeof(double) + sizeof(float) + sizeof(std::int64_t) + sizeof(char);
   constexpr std::int64_t kNeighbor = sizeof(GlobalId) + sizeof(float);
   constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
   const std::int64_t tile_floats = shape.dtype == DType::f32 ? 0 : plan.base_tile * shape.d;
-  const std::int64_t per_query = kPerQuery +
-                                 plan.buffer_entries * static_cast<std::int64_t>(sizeof(Candidate)) +
-                                 plan.base_tile * kFloat;
-  return plan.query_tile * per_query + (tile_floats + shape.d) * kFloat +
+  const std::int64_t per_query =
+      kPerQuery + plan.buffer_entries * static_cast<std::int64_t>(sizeof(Candidate));
+  const std::int64_t screen_floats = isa.screen.packed_query_floats(plan.query_tile, shape.d) +
+                                     isa.screen.scratch_floats(plan.query_tile, plan.base_tile, shape.d);
+  return plan.query_tile * per_query + (tile_floats + shape.d + screen_floats) * kFloat +
          plan.buffer_entries * (static_cast<std::int64_t>(sizeof(Exact)) + kNeighbor) + shape.k * kNeighbor;
 }
 
 std::size_t ChunkSearch::bytes() const {
-  return bytes_of(candidates_) + bytes_of(scores_) + bytes_of(tile_floats_) + bytes_of(row_floats_) +
-         bytes_of(certificates_) + bytes_of(query_squares_) + bytes_of(cuts_) + bytes_of(errors_) +
-         bytes_of(thresholds_) + bytes_of(counts_) + bytes_of(widened_) + bytes_of(exact_) +
-         bytes_of(merged_neighbors_) + bytes_of(merged_distances_) + bytes_of(fresh_neighbors_) +
-         bytes_of(fresh_distances_);
+  return bytes_of(candidates_) + packed_queries_.bytes() + screen_scratch_.bytes() + bytes_of(tile_floats_) +
+         bytes_of(row_floats_) + bytes_of(certificates_) + bytes_of(query_squares_) + bytes_of(cuts_) +
+         bytes_of(errors_) + bytes_of(thresholds_) + bytes_of(counts_) + bytes_of(widened_) +
+         bytes_of(exact_) + bytes_of(merged_neighbors_) + bytes_of(merged_distances_) +
+         bytes_of(fresh_neighbors_) + bytes_of(fresh_distances_);
 }
 
 void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> queries,
@@ -92,6 +93,7 @@ void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> qu
   out_ = &out;
   first_row_ = first_row;
   counters_before_ = counters_;
+  context.isa->screen.pack_queries(queries, packed_queries_.data());
   for (std::int64_t q = 0; q < queries.rows; ++q) {
     const auto i = static_cast<std::size_t>(q);
     query_squares_[i] = context.isa->dot_product(queries.row(q), queries.row(q), queries.cols);
@@ -127,8 +129,9 @@ void ChunkSearch::screen(const RowSet& set, std::int64_t begin, std::int64_t end
     tile.scale = set.norms->scale(tile_begin);
     tile.bias = set.norms->bias(tile_begin);
     tile.thresholds = thresholds_.data();
-    tile.scores = scores_.data();
-    context_->isa->screen(tile, *this);
+    tile.packed_queries = packed_queries_.data();
+    tile.scratch = screen_scratch_.data();
+    context_->isa->screen.run(tile, *this);
     counters_.distances += queries_.rows * (tile_end - tile_begin);
   }
 }

@@ -17,6 +17,20 @@
 
 namespace mpishards::kernels::cpu {
 
+/// Scratch memory on whole cache lines; only grows.
+class AlignedFloats {
+ public:
+  void reserve(std::int64_t count) {
+    if (count > memory_.cols()) memory_ = Matrix(DType::f32, 1, count);
+  }
+  float* data() { return memory_.as<float>().data; }
+  const float* data() const { return reinterpret_cast<const float*>(memory_.data()); }
+  std::size_t bytes() const { return memory_.bytes(); }
+
+ private:
+  Matrix memory_;
+};
+
 /// A row that the screen could not exclude, with bounds of its exact score.
 struct Candidate {
   float lower;
@@ -49,8 +63,9 @@ struct SearchContext {
 class ChunkSearch final : private CandidateSink {
  public:
   /// Room for plan.query_tile queries; k is limited to the shard's rows by the caller.
-  void reserve(const CpuSearchPlan& plan, const SearchShape& shape);
-  static std::int64_t bytes_for(const CpuSearchPlan& plan, const SearchShape& shape);
+  void reserve(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa);
+  /// What reserve() takes, at most.
+  static std::int64_t bytes_for(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa);
   std::size_t bytes() const;
 
   /// @param bound  empty or one distance a query
@@ -101,7 +116,8 @@ class ChunkSearch final : private CandidateSink {
   std::int64_t tile_stride_ = 1;
 
   std::vector<Candidate> candidates_;
-  std::vector<float> scores_;
+  AlignedFloats packed_queries_;
+  AlignedFloats screen_scratch_;
   std::vector<float> tile_floats_;  // base rows of other types
   std::vector<float> row_floats_;
   std::vector<Certificate> certificates_;

@@ -131,7 +131,7 @@ void FlatIndex::build(TypedView base, RowIds ids) {
 }
 
 CpuSearchPlan FlatIndex::plan(const SearchShape& shape) const {
-  const CpuLimits limits{threads_};
+  const CpuLimits limits{.threads = threads_, .isa = isa_.name};
   CpuSearchPlan plan = plan_cpu_search(shape, limits);
   plan.query_tile = overrides_.query_tile.value_or(plan.query_tile);
   plan.base_tile = overrides_.base_tile.value_or(plan.base_tile);
@@ -159,7 +159,7 @@ void FlatIndex::take_sample(std::int64_t rows) {
 
 void FlatIndex::reserve(const CpuSearchPlan& plan, const SearchShape& shape) {
   for (ChunkSearch& chunk : chunks_) {
-    chunk.reserve(plan, shape);
+    chunk.reserve(plan, shape, isa_);
     chunk.reset_counters();
   }
   parts_.clear();

@@ -15,11 +15,10 @@ namespace {
 
 constexpr std::array kIsas = {
 #if defined(MPISHARDS_X86_64)
-    Isa{"avx2", "OpenBLAS sgemm, AVX2 filter", avx2::is_supported, avx2::dot_product, avx2::l2_squared,
-        avx2::screen},
+    Isa{"avx2", "own float32 kernel", avx2::is_supported, avx2::dot_product, avx2::l2_squared, avx2::kScreen},
 #endif
     Isa{"portable", "OpenBLAS sgemm", [] { return true; }, kernels::dot_product, kernels::l2_squared,
-        screen_blas},
+        kBlasScreen},
 };
 
 std::string known_names() {

@@ -15,7 +15,7 @@ struct Isa {
   bool (*is_supported)();
   double (*dot_product)(const float* a, const float* b, std::int64_t d);
   double (*l2_squared)(const float* a, const float* b, std::int64_t d);
-  void (*screen)(const ScreenTile& tile, CandidateSink& sink);
+  Screen screen;
 };
 
 /// Best first; the last one runs everywhere.

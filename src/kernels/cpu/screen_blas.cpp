@@ -25,19 +25,24 @@ bool finish_run(const ScreenTile& tile, float* scores, std::int64_t begin, std::
   return hits > 0;
 }
 
-}  // namespace
-
-void multiply_blas(const ScreenTile& tile) {
+/// All products of the tile, in its scratch.
+void multiply(const ScreenTile& tile) {
   const auto rows = narrow<blasint>(tile.base.rows);
   const auto d = narrow<blasint>(tile.base.cols);
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, narrow<blasint>(tile.queries.rows), rows, d, 1.0f,
-              tile.queries.data, d, tile.base.data, d, 0.0f, tile.scores, rows);
+              tile.queries.data, d, tile.base.data, d, 0.0f, tile.scratch, rows);
+}
+
+}  // namespace
+
+std::int64_t blas_scratch_floats(std::int64_t nq, std::int64_t base_rows, std::int64_t) {
+  return nq * base_rows;
 }
 
 void screen_blas(const ScreenTile& tile, CandidateSink& sink) {
-  multiply_blas(tile);
+  multiply(tile);
   for (std::int64_t query = 0; query < tile.queries.rows; ++query) {
-    float* const scores = tile.scores + query * tile.base.rows;
+    float* const scores = tile.scratch + query * tile.base.rows;
     for (std::int64_t begin = 0; begin < tile.base.rows; begin += kRun) {
       const std::int64_t end = std::min(tile.base.rows, begin + kRun);
       if (!finish_run(tile, scores, begin, end, tile.thresholds[query])) continue;

@@ -4,10 +4,12 @@
 
 namespace mpishards::kernels::cpu {
 
-/// tile.scores = queries x base, transposed, by OpenBLAS in the calling thread.
-void multiply_blas(const ScreenTile& tile);
-
-/// Screens with multiply_blas and a filter in portable C++.
+/// Matrix products by OpenBLAS in the calling thread, and a filter in portable C++.
+std::int64_t blas_scratch_floats(std::int64_t nq, std::int64_t base_rows, std::int64_t d);
 void screen_blas(const ScreenTile& tile, CandidateSink& sink);
+
+inline constexpr Screen kBlasScreen = {[](std::int64_t, std::int64_t) { return std::int64_t{0}; },
+                                       [](MatrixView<const float>, float*) {}, blas_scratch_floats,
+                                       screen_blas};
 
 }  // namespace mpishards::kernels::cpu

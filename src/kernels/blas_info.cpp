@@ -1,0 +1,14 @@
+#include "kernels/blas_info.hpp"
+
+#include <cblas.h>
+
+namespace mpishards::kernels {
+
+std::string blas_description() {
+  std::string config = openblas_get_config();
+  while (!config.empty() && config.back() == ' ') config.pop_back();
+  const std::string core = openblas_get_corename();
+  return config.find(core) == std::string::npos ? config + ", kernels for " + core : config;
+}
+
+}  // namespace mpishards::kernels
