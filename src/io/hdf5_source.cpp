@@ -12,7 +12,6 @@
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_types.hpp"
 #include "io/vector_source_contiguous.hpp"
-#include "io/vector_source_registry.hpp"
 
 namespace mpishards::io {
 
@@ -363,13 +362,6 @@ class Hdf5Source final : public VectorSource {
 std::unique_ptr<VectorSource> open_hdf5(const InputSpec& spec, std::optional<DType>) {
   return std::make_unique<Hdf5Source>(
       InputSpec{spec.path, spec.dataset.empty() ? kDefaultDataset : spec.dataset});
-}
-
-std::vector<std::string> list_datasets(const std::string& path) {
-  if (!is_hdf5_path(path)) return {};
-  require_hdf5_signature(open_data_file(path));
-  const Hdf5Lock lock;
-  return list_hdf5_datasets(open_hdf5_read(path), path);
 }
 
 }  // namespace mpishards::io

@@ -54,10 +54,6 @@ class VectorSource {
 /// @throws Error{input_missing|permission|data|io}; an unknown suffix is Error{usage} listing the known ones
 std::unique_ptr<VectorSource> open_source(const InputSpec& spec);
 
-/// Data sets of an HDF5 file ("/train"), at most a few hundred; empty for other formats.
-/// @throws Error{input_missing|permission|data|io}
-std::vector<std::string> list_datasets(const std::string& path);
-
 /// Several sources, row after row, as one. Same cols and dtype everywhere, ids in all or none.
 /// @throws Error{data} naming the two files that differ ("b.h5 has d = 96, a.h5 has d = 128")
 std::unique_ptr<VectorSource> concatenate(std::vector<std::unique_ptr<VectorSource>> sources);
