@@ -1,6 +1,9 @@
 #include "comm/environment.hpp"
 
 #include <mpi.h>
+#if defined(OPEN_MPI) && __has_include(<mpi-ext.h>)
+#include <mpi-ext.h>
+#endif
 
 #include <cstdlib>
 #include <optional>
@@ -86,6 +89,14 @@ std::string Environment::library_version() {
   check_mpi(MPI_Get_library_version(text, &length), "MPI_Get_library_version");
   const std::string all(text);
   return all.substr(0, all.find('\n'));
+}
+
+std::string Environment::cuda_awareness() {
+#ifdef MPIX_CUDA_AWARE_SUPPORT
+  return MPIX_Query_cuda_support() != 0 ? "yes" : "no";
+#else
+  return "unknown";
+#endif
 }
 
 void abort_job(int exit_code) {

@@ -26,6 +26,8 @@ class Environment {
   static std::string thread_level();
   /// First line of what the library says of itself, e.g. "Open MPI v4.1.4, ..."
   static std::string library_version();
+  /// Whether MPI takes GPU pointers: "yes", "no", or "unknown" where the library has no way to tell.
+  static std::string cuda_awareness();
 };
 
 /// Ends every process of the job at once; for failures that could not be agreed upon.

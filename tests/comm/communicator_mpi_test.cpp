@@ -183,6 +183,8 @@ TEST_F(Comm, environment_tells_level_library_and_launcher) {
       << Environment::thread_level();
   EXPECT_FALSE(Environment::library_version().empty());
   EXPECT_EQ(Environment::library_version().find('\n'), std::string::npos);
+  const std::string awareness = Environment::cuda_awareness();
+  EXPECT_TRUE(awareness == "yes" || awareness == "no" || awareness == "unknown") << awareness;
   const Launcher launcher = detect_launcher();
   if (launcher.name != "none") {
     EXPECT_EQ(launcher.n_ranks, size());
