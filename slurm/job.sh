@@ -85,7 +85,9 @@ trap 'on_signal TERM' TERM
 run_step() {
   local seen=-1
   if [ "$signals" -gt 0 ]; then step_code=$requeue_exit_code; return; fi
-  srun --mpi="${MPISHARDS_SRUN_MPI:-pmix}" --kill-on-bad-exit=0 --wait=30 "$here/bind_gpu.sh" "$@" &
+  # Since Slurm 22.05 a step no longer takes the job's cores per task by itself.
+  srun --mpi="${MPISHARDS_SRUN_MPI:-pmix}" ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
+    --kill-on-bad-exit=0 --wait=30 "$here/bind_gpu.sh" "$@" &
   step=$!
   # wait returns early when a trap ran; then the step is still there.
   while [ "$seen" -ne "$signals" ]; do
