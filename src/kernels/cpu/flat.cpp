@@ -223,8 +223,9 @@ void FlatIndex::share_queries(const CpuSearchPlan& plan, MatrixView<const float>
     const auto own_bound =
         bound.empty() ? bound
                       : bound.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
-    search_part(chunks_[static_cast<std::size_t>(omp_get_thread_num())], queries.slice(begin, end), own_bound,
-                0, context_.base.rows.rows, out, begin);
+    ChunkSearch& chunk = chunks_[static_cast<std::size_t>(omp_get_thread_num())];
+    search_part(chunk, queries.slice(begin, end), own_bound, 0, context_.base.rows.rows, out, begin);
+    note_widened(chunk, begin, end - begin);
   }
 }
 
