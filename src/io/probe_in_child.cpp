@@ -24,7 +24,7 @@ namespace mpishards::io {
 namespace {
 
 constexpr auto kTimeout = std::chrono::seconds(20);
-constexpr rlim_t kMaxCpuSeconds = 20;
+constexpr rlim_t kMaxCpuSeconds = 10;
 constexpr rlim_t kMaxNewBytes = rlim_t{4} << 30;
 constexpr char kFine = 'f';
 constexpr std::size_t kMaxReportBytes = 1 << 16;
@@ -111,10 +111,12 @@ int wait_for(pid_t child) {
 
 void judge(const InputSpec& spec, const std::string& report, bool in_time, int status) {
   const std::string subject = to_string(spec);
-  if (!in_time)
-    throw Error(ErrorKind::data, subject +
-                                     ": opening it did not end within 20 s; the file is damaged or its file "
-                                     "system hangs");
+  const bool spun = WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU;
+  if (!in_time || spun)
+    throw Error(ErrorKind::data, subject + ": opening it does not end (given up after " +
+                                     (spun ? std::to_string(kMaxCpuSeconds) + " s of computing"
+                                           : std::to_string(kTimeout.count()) + " s") +
+                                     "); the file is damaged or its file system hangs");
   if (report.empty())
     throw Error(ErrorKind::data,
                 subject + ": the HDF5 library crashed on it" +
