@@ -17,7 +17,8 @@ constexpr int kLabelWidth = 150;
 constexpr int kChartWidth = 900;
 constexpr int kAxisHeight = 28;
 constexpr int kMaxRuns = 20000;   // coloured runs in the whole chart: keeps the file below a few MB
-constexpr int kMinLabelGap = 14;  // between two rank labels, so that they never touch
+constexpr int kTopMargin = 8;     // half a line of text: the first label is whole
+constexpr int kMinLabelGap = 18;  // between two rank labels, so that they never touch
 
 struct PhaseColour {
   Phase phase;
@@ -37,7 +38,7 @@ body { background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, s
   margin: 0 auto; padding: 24px; }
 h1 { font-size: 22px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 32px 0 8px; }
 p.sub { color: var(--soft); margin: 0 0 16px; overflow-wrap: anywhere; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; }
 .card b { display: block; font-size: 21px; } .card span { color: var(--soft); font-size: 13px; }
 .verdict { display: inline-block; padding: 4px 12px; border-radius: 6px; color: #ffffff; font-weight: 600; margin: 8px 0 16px; }
@@ -176,7 +177,8 @@ std::string time_axis(const ChartGrid& grid, int chart_height) {
 }
 
 std::string row_label(const rank::RankReport& report, const ChartGrid& grid, int y) {
-  const std::string host = report.host.size() > 12 ? report.host.substr(0, 11) + "…" : report.host;
+  std::string host = short_host(report.host);
+  if (host.size() > 14) host = host.substr(0, 13) + "…";
   return format("<text x=\"%d\" y=\"%d\" text-anchor=\"end\">", kLabelWidth - 8,
                 y + grid.row_height / 2 + 3) +
          escape_html(format("%d  ", report.rank) + host) + "</text>\n";
@@ -188,10 +190,10 @@ std::string chart(const rank::SearchSummary& summary) {
   const int label_every = (kMinLabelGap + grid.row_height - 1) / grid.row_height;
   std::string svg =
       format("<svg viewBox=\"0 0 %d %d\" role=\"img\"><title>What every rank did over time</title>\n",
-             kLabelWidth + kChartWidth + 30, height + kAxisHeight);
-  svg += time_axis(grid, height);
+             kLabelWidth + kChartWidth + 30, kTopMargin + height + kAxisHeight);
+  svg += time_axis(grid, kTopMargin + height);
   for (std::size_t i = 0; i < summary.ranks.size(); ++i) {
-    const int y = static_cast<int>(i) * grid.row_height;
+    const int y = kTopMargin + static_cast<int>(i) * grid.row_height;
     if (static_cast<int>(i) % label_every == 0) svg += row_label(summary.ranks[i], grid, y);
     svg += chart_row(summary.ranks[i], grid, y);
   }
@@ -242,7 +244,7 @@ std::string rank_table(const rank::SearchSummary& summary) {
   std::string html = table_head({"rank", "host", "rows", "threads", "read s", "scatter s", "search s",
                                  "merge s", "write s", "wait s", "other s", "bytes read", "peak memory"});
   for (const rank::RankReport& r : summary.ranks) {
-    std::vector<std::string> cells = {std::to_string(r.rank), r.host, std::to_string(r.rows),
+    std::vector<std::string> cells = {std::to_string(r.rank), short_host(r.host), std::to_string(r.rows),
                                       std::to_string(r.threads)};
     for (const PhaseColour& row : kColours)
       cells.push_back(format("%.2f", r.phase_seconds[static_cast<std::size_t>(row.phase)]));
@@ -306,7 +308,8 @@ std::string subtitle(const rank::SearchJobConfig& config, const rank::SearchSumm
                             std::string(to_string(shape.dtype)).c_str(), static_cast<long long>(shape.nq),
                             static_cast<long long>(shape.k), std::string(to_string(config.metric)).c_str(),
                             summary.merge.c_str())) +
-         "<br/>" + escape_html(config.output);
+         (summary.ranks.empty() ? "" : ", " + escape_html(summary.ranks.front().engine)) + "<br/>" +
+         escape_html(config.output);
 }
 
 }  // namespace

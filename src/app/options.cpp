@@ -329,7 +329,8 @@ std::string serialize(const Settings& settings) {
 
 Settings deserialize_settings(const std::string& text) {
   Settings settings;
-  for (const auto& [name, json] : nlohmann::json::parse(text).items())
+  const nlohmann::json parsed = nlohmann::json::parse(text);
+  for (const auto& [name, json] : parsed.items())
     settings[name] = {json.at("values").get<std::vector<std::string>>(), json.at("origin").get<Origin>(),
                       json.at("where").get<std::string>()};
   return settings;

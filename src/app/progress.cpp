@@ -120,9 +120,13 @@ void ProgressDisplay::show(const rank::Progress& progress) {
   }
 }
 
-void ProgressDisplay::end(bool finished) {
+void ProgressDisplay::end_bar() {
   if (bar_open_) std::fputc('\n', stream_);
   bar_open_ = false;
+}
+
+void ProgressDisplay::end(bool finished) {
+  end_bar();
   if (finished)
     unlink(heartbeat_path_.c_str());
   else

@@ -25,6 +25,11 @@ class ProgressDisplay {
 
   ProgressDisplay(std::string out_path, Style style, std::FILE* stream);
 
+  /// Ends the bar's line, so that an error message stands on its own.
+  ~ProgressDisplay() { end_bar(); }
+  ProgressDisplay(const ProgressDisplay&) = delete;
+  ProgressDisplay& operator=(const ProgressDisplay&) = delete;
+
   /// A heartbeat that can't be written is reported once and then left alone: the job is worth more.
   void update(const rank::Progress& progress);
   /// Ends the bar's line. @param finished  true: the heartbeat file is removed; false (stopped): it stays,
@@ -32,6 +37,7 @@ class ProgressDisplay {
   void end(bool finished);
 
  private:
+  void end_bar();
   void show(const rank::Progress& progress);
   void write_heartbeat(const char* phase);
 

@@ -92,10 +92,10 @@ std::string rank_table(const rank::SearchSummary& summary) {
   std::string text =
       " rank host                     rows  threads     read   search    merge     wait   peak memory\n";
   for (const rank::RankReport& r : summary.ranks)
-    text += format("%5d %-16.16s %12lld %8d %8.2f %8.2f %8.2f %8.2f %13s\n", r.rank, r.host.c_str(),
-                   static_cast<long long>(r.rows), r.threads, seconds_in(r, Phase::read),
-                   seconds_in(r, Phase::search), seconds_in(r, Phase::merge), seconds_in(r, Phase::wait),
-                   rank::format_bytes(r.peak_rss_bytes).c_str());
+    text += format("%5d %-16.16s %12lld %8d %8.2f %8.2f %8.2f %8.2f %13s\n", r.rank,
+                   short_host(r.host).c_str(), static_cast<long long>(r.rows), r.threads,
+                   seconds_in(r, Phase::read), seconds_in(r, Phase::search), seconds_in(r, Phase::merge),
+                   seconds_in(r, Phase::wait), rank::format_bytes(r.peak_rss_bytes).c_str());
   return text;
 }
 
@@ -315,6 +315,10 @@ std::string format_seconds(double seconds) {
   if (seconds >= 100) return format("%.0f s", seconds);
   if (seconds >= 1) return format("%.2f s", seconds);
   return format("%.1f ms", 1000 * seconds);
+}
+
+std::string short_host(const std::string& host) {
+  return host.substr(0, host.find('.'));
 }
 
 std::string format_percent(double share) {

@@ -53,6 +53,8 @@ nlohmann::json report_json(const rank::SearchJobConfig& config, const rank::Sear
 std::string with_prefix(double value, const std::string& unit);
 /// "12.3 s", "4.5 ms"
 std::string format_seconds(double seconds);
+/// A host's name without its domain.
+std::string short_host(const std::string& host);
 /// "97.3 %"
 std::string format_percent(double share);
 

@@ -72,8 +72,11 @@ TEST(ReportNumbers, follow_their_formulas) {
 TEST(ReportNumbers, name_the_slowest_rank) {
   const ReportNumbers n = compute_report_numbers(synthetic_summary(4));
   for (const PhaseRow& row : n.phases) {
-    if (row.phase == Phase::search) EXPECT_EQ(row.slowest_rank, 3);
-    if (row.phase == Phase::read) EXPECT_EQ(row.slowest_rank, 2);
+    if (row.phase == Phase::search) {
+      EXPECT_EQ(row.slowest_rank, 3);
+    } else if (row.phase == Phase::read) {
+      EXPECT_EQ(row.slowest_rank, 2);
+    }
   }
 }
 
