@@ -17,8 +17,7 @@ class File {
   /// Opens for reading and writing, creating if needed. @throws Error{cannot_create|permission}
   static File open_write(const std::string& path, bool truncate);
 
-  File(File&& other) noexcept
-      : fd_(std::exchange(other.fd_, -1)), path_(std::exchange(other.path_, {})) {}
+  File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::exchange(other.path_, {})) {}
   File& operator=(File&& other) noexcept {
     std::swap(fd_, other.fd_);
     std::swap(path_, other.path_);

@@ -15,7 +15,8 @@ namespace mpishards::io {
 class VectorWriter {
  public:
   virtual ~VectorWriter() = default;
-  /// Appends rows. @param data rows * cols elements of the writer's dtype, native byte order @throws Error{io}
+  /// Appends rows. @param data rows * cols elements of the writer's dtype, native byte order @throws
+  /// Error{io}
   virtual void append(const std::byte* data, std::int64_t rows) = 0;
   /// Flushes to disk and renames into place. @pre exactly the announced rows were appended
   virtual void close() = 0;
