@@ -134,10 +134,13 @@ std::optional<std::string> oversubscription_warning(int threads_per_rank, int lo
   const std::int64_t cpus = ::sysconf(_SC_NPROCESSORS_ONLN);
   const std::int64_t wanted = static_cast<std::int64_t>(threads_per_rank) * local_ranks;
   if (local_ranks < 2 || wanted <= cpus) return std::nullopt;
+  const std::string fewer_ranks = "start at most " + std::to_string(cpus) + " ranks a host";
+  const std::string fewer_threads =
+      "use --threads " + std::to_string(std::max<std::int64_t>(1, cpus / local_ranks));
   return std::to_string(local_ranks) + " ranks on " + host_name() + " with " +
          std::to_string(threads_per_rank) + (threads_per_rank == 1 ? " thread" : " threads") +
-         " each, but the host has " + std::to_string(cpus) + " CPUs; use --threads " +
-         std::to_string(std::max<std::int64_t>(1, cpus / local_ranks)) + " or fewer ranks a host";
+         " each, but the host has " + std::to_string(cpus) + " CPUs; " +
+         (threads_per_rank == 1 ? fewer_ranks : fewer_threads);
 }
 
 }  // namespace

@@ -194,7 +194,8 @@ TEST_F(LauncherWarnings, says_that_a_rank_has_more_threads_than_cores) {
 
 TEST_F(LauncherWarnings, says_that_a_host_has_more_threads_than_cpus) {
   const int ranks = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)) + 1;
-  EXPECT_TRUE(says(launcher_warnings(ranks, 1, ranks), "--threads 1 or fewer ranks"));
+  EXPECT_TRUE(says(launcher_warnings(ranks, 1, ranks), "start at most"));
+  EXPECT_TRUE(says(launcher_warnings(ranks, 2, ranks), "use --threads 1"));
 }
 
 /// Runs in a child, because a process' binding is read once.
