@@ -117,7 +117,8 @@ nlohmann::json describe_dataset(const std::string& path, const std::string& data
 
 nlohmann::json attributes_of(const std::string& path) {
   nlohmann::json json = nlohmann::json::object();
-  for (const auto& [name, value] : io::open_result(path)->attributes())
+  const auto result = io::open_result(path);
+  for (const auto& [name, value] : result->attributes())
     std::visit([&, &key = name](const auto& v) { json[key] = v; }, value);
   return json;
 }
