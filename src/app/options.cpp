@@ -253,7 +253,7 @@ void declare_search_options(Cli& cli) {
       help += " (default: " + std::string(row.default_text) + ")";
     std::shared_ptr<cxxopts::Value> value;
     if (row.kind == OptionKind::flag)
-      value = cxxopts::value<std::string>()->implicit_value("true");
+      value = cxxopts::value<bool>();
     else if (row.kind == OptionKind::list)
       value = cxxopts::value<std::vector<std::string>>();
     else
@@ -268,7 +268,9 @@ Settings flag_settings(const cxxopts::ParseResult& parsed) {
     const std::string name(row.name);
     if (parsed.count(name) == 0) continue;
     const std::string where = (name.size() == 1 ? "-" : "--") + name;
-    if (row.kind == OptionKind::list)
+    if (row.kind == OptionKind::flag)
+      settings[name] = {{parsed[name].as<bool>() ? "true" : "false"}, Origin::flag, where};
+    else if (row.kind == OptionKind::list)
       settings[name] = {parsed[name].as<std::vector<std::string>>(), Origin::flag, where};
     else
       settings[name] = {{parsed[name].as<std::string>()}, Origin::flag, where};

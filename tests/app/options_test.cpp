@@ -159,7 +159,6 @@ TEST(Options, bad_flags_are_usage_errors_that_name_the_flag) {
       {{"--queries-range", "5:5"}, "is empty"},
       {{"--part", "4/4"}, "part 4/4 is outside"},
       {{"--part", "1"}, "is no part"},
-      {{"--overwrite=maybe"}, "'maybe' is neither true nor false"},
   };
   for (const auto& test : kCases) {
     const Error error = failure_of([&] { combine(from_flags(test.arguments), {}, {}); });
@@ -181,6 +180,15 @@ TEST(Options, bad_environment_is_a_config_error_even_where_a_flag_wins) {
   });
   EXPECT_EQ(error.kind(), ErrorKind::config);
   EXPECT_THAT(error.what(), HasSubstr("MPISHARDS_K"));
+}
+
+TEST(Options, flags_are_true_or_false) {
+  EXPECT_EQ(failure_of([] { from_flags({"--overwrite=maybe"}); }).kind(), ErrorKind::usage);
+  const Error error = failure_of([] {
+    combine({}, from_environment({{"MPISHARDS_OVERWRITE", "maybe"}}), {});
+  });
+  EXPECT_EQ(error.kind(), ErrorKind::config);
+  EXPECT_THAT(error.what(), HasSubstr("'maybe' is neither true nor false"));
 }
 
 TEST(Options, missing_inputs_and_output_are_named) {

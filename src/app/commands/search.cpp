@@ -111,8 +111,7 @@ int print_dry_run(const SearchOptions& options, const comm::Communicator& world)
   return 0;
 }
 
-void announce(const SearchOptions& options, const Settings& settings, const comm::Communicator& world) {
-  if (options.verbose && world.is_root()) std::fputs(to_toml(settings, true).c_str(), stderr);
+void announce(const SearchOptions& options, const comm::Communicator& world) {
   if (options.quiet) return;
   const rank::PreparedJob prepared = rank::prepare_search_job(options.job, world);
   if (!world.is_root()) return;
@@ -153,10 +152,11 @@ int run_search(const Arguments& arguments, const comm::Communicator& world) {
   if (text.empty()) return 0;
   const Settings settings = deserialize_settings(text);
   const SearchOptions options = to_search_options(settings, command_line_of(arguments));
+  if (options.verbose && world.is_root()) std::fputs(to_toml(settings, true).c_str(), stderr);
   if (options.dry_run) return print_dry_run(options, world);
 
   install_stop_signals();
-  announce(options, settings, world);
+  announce(options, world);
   const rank::SearchSummary summary = run_with_progress(options, world);
   decide_on_root(world, [&]() -> std::string {
     print_summary(options, summary);
