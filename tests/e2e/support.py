@@ -169,3 +169,108 @@ def assert_exact(result_path, base, queries, k, metric="l2"):
         assert abs(np.float32(found) - wanted_distances[row, place]) <= np.spacing(
             np.abs(wanted_distances[row, place])), (
             f"query {row}, place {place}: id {neighbors[row, place]}, expected {wanted_neighbors[row, place]}")
+
+
+DTYPES = {"f32": np.float32, "f16": np.float16, "f64": np.float64, "u8": np.uint8, "i8": np.int8}
+
+
+def bfloat16_bits(rows):
+    """The upper halves of float32 values, which must fit them exactly."""
+    bits = np.ascontiguousarray(rows, dtype=np.float32).view(np.uint32)
+    assert not (bits & 0xFFFF).any(), "values that bfloat16 cannot hold"
+    return (bits >> 16).astype(np.uint16)
+
+
+def write_vectors(path, dtype, ids=None, **data_sets):
+    """Like write_h5, in one of the program's dtypes; values must be representable. `ids` are the file's own."""
+    with h5py.File(path, "w") as file:
+        for name, rows in data_sets.items():
+            if dtype == "bf16":
+                file.create_dataset(name, data=bfloat16_bits(rows)).attrs["dtype"] = "bfloat16"
+            else:
+                stored = np.asarray(rows).astype(DTYPES[dtype])
+                assert (stored == rows).all(), f"values that {dtype} cannot hold"
+                file.create_dataset(name, data=stored)
+        if ids is not None:
+            file.create_dataset("ids", data=np.asarray(ids, dtype=np.int64))
+    return path
+
+
+def read_any_result(path):
+    """neighbors and distances of a result in any of its formats."""
+    path = pathlib.Path(path)
+    if path.suffix == ".npy":
+        stem = path.with_suffix("")
+        return np.load(f"{stem}.neighbors.npy"), np.load(f"{stem}.distances.npy")
+    if path.suffix == ".ibin":
+        nq, k = np.fromfile(path, "<u4", 2)
+        neighbors = np.fromfile(path, "<i4", nq * k, offset=8).reshape(nq, k)
+        distances = np.fromfile(path, "<f4", offset=8 + 4 * int(nq) * int(k)).reshape(nq, k)
+        return neighbors.astype(np.int64), distances
+    return read_result(path)
+
+
+def assert_same_bits(path, wanted):
+    """The result at `path` is `wanted`, neighbors and distances, bit for bit."""
+    neighbors, distances = read_any_result(path)
+    assert neighbors.shape == wanted[0].shape, (neighbors.shape, wanted[0].shape)
+    wrong = np.argwhere((neighbors != wanted[0]) | (distances.view(np.int32) != wanted[1].view(np.int32)))
+    if len(wrong):
+        row, place = wrong[0]
+        around = slice(max(0, place - 2), place + 3)
+        raise AssertionError(f"{len(wrong)} of {neighbors.size} places differ, the first at query {row}, place {place}:\n"
+                             f"found  {neighbors[row, around]} {distances[row, around]}\n"
+                             f"wanted {wanted[0][row, around]} {wanted[1][row, around]}")
+
+
+def complaints(result):
+    """What the program itself says on stderr when it fails, without mpirun's remarks."""
+    return [line for line in result.stderr.splitlines() if line.startswith("mpishards:")]
+
+
+def snapshot(folder):
+    """Everything in a folder: name to bytes and modification time."""
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) if path.is_file() else None
+            for path in sorted(folder.rglob("*"))}
+
+
+def wait_until(condition, process=None, timeout=60, interval=0.001):
+    """Polls until the condition holds or the process is over; says which, and fails after `timeout`."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if process is not None and process.poll() is not None:
+            return False
+        assert time.monotonic() < deadline, f"nothing happened within {timeout} s"
+        time.sleep(interval)
+    return True
+
+
+def child_pids(process):
+    """The living children of a process: of mpirun, its local ranks."""
+    pids = []
+    for task in pathlib.Path(f"/proc/{process.pid}/task").glob("*/children"):
+        try:
+            pids += [int(pid) for pid in task.read_text().split()]
+        except OSError:
+            continue
+    return pids
+
+
+def processes_naming(text):
+    """Command lines of the living processes that have `text` in them, without this one."""
+    found = []
+    for folder in pathlib.Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(f"{folder.name}: {line}")
+    return found
+
+
+def assert_no_orphans(text):
+    """No process that names `text` survives its launcher by more than a moment."""
+    wait_until(lambda: not processes_naming(str(text)), timeout=10, interval=0.05)
