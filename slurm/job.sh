@@ -7,6 +7,11 @@
 #   MPISHARDS_SRUN_MPI   value of srun --mpi; default: pmix
 #   MPISHARDS_MAX_REQUEUES  restarts after which the job stops instead; default: 100
 requeue_exit_code=75
+
+# One index of an array by name: its number may be that of the whole array.
+this_job=$SLURM_JOB_ID
+[ -z "${SLURM_ARRAY_JOB_ID:-}" ] || this_job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+
 : "${here:?the folder of this file, set by the script that sources it}"
 
 find_program() {
@@ -52,7 +57,7 @@ output_of() {
 # Of the environment only what bears on the run is kept: a dump of all of it would publish tokens.
 record() {
   local folder job
-  folder=$1.slurm/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
+  folder=$1.slurm/$this_job.${SLURM_RESTART_COUNT:-0}
   shift
   if ! mkdir -p "$folder"; then echo "mpishards job: no record, cannot create $folder" >&2; return; fi
   printf '%q ' "$@" > "$folder/command"
@@ -60,7 +65,7 @@ record() {
   job=$(option_value job j "$@")
   [ ! -f "$job" ] || cp "$job" "$folder/job.toml"
   "$program" version --json > "$folder/revision.json" || true
-  scontrol show job "$SLURM_JOB_ID" > "$folder/slurm_job" || true
+  scontrol show job "$this_job" > "$folder/slurm_job" || true
   env | grep -E '^(CUDA|HDF5|HWLOC|LD_LIBRARY_PATH|MPISHARDS|NCCL|OMP|OMPI|OPENBLAS|PATH|PMIX|SBATCH|SLURM|UCX)' |
     grep -v '^SLURM_JWT=' | sort > "$folder/environment"
   echo "${LOADEDMODULES:-none}" | tr ':' '\n' > "$folder/modules"
@@ -114,8 +119,8 @@ search_and_requeue() {
     if [ "${SLURM_RESTART_COUNT:-0}" -ge "${MPISHARDS_MAX_REQUEUES:-100}" ]; then
       echo "mpishards job: ${SLURM_RESTART_COUNT} restarts and not done; submit again to continue" >&2
     else
-      echo "mpishards job: checkpoint written, requeue of job $SLURM_JOB_ID"
-      scontrol requeue "$SLURM_JOB_ID" || echo "mpishards job: not requeued; submit again to continue" >&2
+      echo "mpishards job: checkpoint written, requeue of job $this_job"
+      scontrol requeue "$this_job" || echo "mpishards job: not requeued; submit again to continue" >&2
     fi
   fi
   exit "$step_code"

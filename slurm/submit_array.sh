@@ -36,5 +36,5 @@ for ((part = 0; part < parts; ++part)); do pieces+=("$stem.part-$part-of-$parts$
 
 array=$($submit --parsable --array="0-$((parts - 1))" "$here/array.sbatch" "$@")
 array=${array%%;*}
-merge=$($submit --parsable --dependency="afterok:$array" "$here/merge.sbatch" --output "$result" "${pieces[@]}")
+merge=$($submit --parsable --dependency="afterok:$array" --kill-on-invalid-dep=yes "$here/merge.sbatch" --output "$result" "${pieces[@]}")
 echo "array $array, merge ${merge%%;*}"

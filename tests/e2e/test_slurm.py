@@ -26,8 +26,8 @@ def work(tmp_path_factory):
     """A folder with inputs and the answer of an uninterrupted run without Slurm."""
     folder = tmp_path_factory.mktemp("work")
     generator = np.random.default_rng(7)
-    support.write_h5(folder / "data.h5", train=generator.standard_normal((20000, 64), dtype=np.float32),
-                     test=generator.standard_normal((40000, 64), dtype=np.float32))
+    support.write_h5(folder / "data.h5", train=generator.standard_normal((10000, 64), dtype=np.float32),
+                     test=generator.standard_normal((20000, 64), dtype=np.float32))
     support.search([*ARGUMENTS, "-o", "wanted.h5"], np=2, cwd=folder, timeout=300)
     return folder
 
@@ -66,7 +66,7 @@ def test_signal_requeues_the_job_and_it_ends_with_the_same_bytes(cluster, work):
 def test_job_records_its_surroundings_beside_the_result(cluster, work):
     job_file = work / "job.toml"
     job_file.write_text('base = ["data.h5"]\nqueries = ["data.h5"]\nk = 3\nqueries-range = "0:5"\noutput = "recorded.h5"\n')
-    secret = {"SLURM_JWT": "secret", "UNRELATED_TOKEN": "secret", "MPISHARDS_PROGRAM": support.PROGRAM}
+    secret = {"UNRELATED_TOKEN": "secret", "MPISHARDS_PROGRAM": support.PROGRAM}
     job_id = cluster.client("sbatch", "--parsable", "--nodes=1", str(SCRIPTS / "search.sbatch"), "--job", "job.toml",
                             cwd=work, environment=secret).strip()
     assert cluster.wait_for_job(job_id)["JobState"] == "COMPLETED", log_of(work, job_id)
@@ -91,10 +91,15 @@ def test_bad_input_fails_the_job_with_its_code_and_does_not_requeue(cluster, wor
 def test_array_and_merge_give_the_bytes_of_one_job(cluster, work):
     printed = cluster.client(str(SCRIPTS / "submit_array.sh"), "3", "joined.h5", *ARGUMENTS, cwd=work,
                              environment={"MPISHARDS_PROGRAM": support.PROGRAM})
-    merge_id = printed.split()[-1]
+    array_id, merge_id = printed.split()[1].rstrip(","), printed.split()[-1]
+    journal = work / "joined.part-2-of-3.h5.journal"
+    cluster.wait_for(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 3, "the last piece's first batches",
+                     60)
+    cluster.client("scancel", "--signal=USR1", "--batch", f"{array_id}_2")
     record = cluster.wait_for_job(merge_id, 180)
     logs = "\n".join(log.read_text() for log in work.glob("mpishards-*.log"))
     assert record["JobState"] == "COMPLETED", logs
+    assert logs.count(f"requeue of job {array_id}_") == 1, logs
     assert support.payload(work / "joined.h5") == support.payload(work / "wanted.h5")
 
 
