@@ -1,0 +1,187 @@
+"""kill -9 at any moment, the same line again: the same bytes, and never half a result under its final name.
+
+Two kinds of kills: real ones, of a random rank under mpirun, timed by what the job has written so far; and exact
+ones, by a preloaded library (crash_points.c) that ends the program in its N-th change of the output's files, also
+with a write half done. `nightly_kills` goes through all of those and through many more random ones.
+"""
+
+import os
+import random
+import time
+
+import crash_points
+import interrupted_job
+import pytest
+import support
+from interrupted_job import RESIDENT, STREAMED
+
+SEED = int(os.environ.get("MPISHARDS_TEST_SEED", time.time_ns() % 1_000_000))
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    print(f"seed {SEED}: MPISHARDS_TEST_SEED={SEED} repeats these kills")
+    return interrupted_job.make(tmp_path_factory.mktemp("kills"))
+
+
+@pytest.fixture
+def dice(request):
+    return random.Random(f"{SEED} {request.node.name}")
+
+
+def test_memory_limit_of_these_tests_streams(job):
+    assert interrupted_job.groups_of(job, 3, *STREAMED) >= 3
+    assert interrupted_job.groups_of(job, 2, *STREAMED) >= 3
+    assert interrupted_job.groups_of(job, None, *STREAMED) >= 3
+    assert interrupted_job.groups_of(job, None, *RESIDENT) == 1
+
+
+PHASES = {
+    "before the output exists": lambda output, dice: True,
+    "loading": lambda output, dice: interrupted_job.records(output, "identity") > 0,
+    "searching": lambda output, dice: interrupted_job.records(output, "finished") >= 3,
+    "searching, further": lambda output, dice: interrupted_job.records(output, "finished") >= 60,
+    "last batches": lambda output, dice: interrupted_job.records(output, "finished") >= 97,
+    "checkpoints": lambda output, dice: interrupted_job.records(output, "checkpoint") >= 1,
+    "later checkpoints": lambda output, dice: interrupted_job.records(output, "checkpoint") >= 2,
+    "publishing": lambda output, dice: os.path.exists(f"{output}.partial.metadata"),
+}
+
+
+@pytest.mark.parametrize("phase, more", [
+    ("before the output exists", RESIDENT), ("loading", RESIDENT), ("searching", RESIDENT),
+    ("searching, further", RESIDENT), ("last batches", RESIDENT), ("publishing", RESIDENT),
+    ("loading", STREAMED), ("checkpoints", STREAMED), ("later checkpoints", STREAMED), ("publishing", STREAMED)],
+    ids=lambda value: value if isinstance(value, str) else ("streamed" if value is STREAMED else "resident"))
+def test_any_rank_killed_in_any_phase(job, dice, tmp_path, phase, more):
+    output = tmp_path / "out.h5"
+    line = job.line(output, *more)
+    for _ in range(8):  # where the job was quicker than the kill, again
+        process = interrupted_job.launch(line, 3)
+        support.wait_until(lambda: support.child_pids(process) and PHASES[phase](output, dice), process,
+                           interval=0.0002)
+        time.sleep(dice.choice([0, 0, 0.001, 0.003]))
+        hit = interrupted_job.kill_one_rank(process, 3, dice)
+        code = interrupted_job.end_of(process, tmp_path)
+        if hit and code != 0:
+            break
+        job.check(output)
+        output.unlink()
+    else:
+        pytest.fail(f"could not kill a rank while {phase}")
+    if output.exists():
+        assert support.payload(output) == job.expected, "half a result has its final name"
+    saved = interrupted_job.records(output, "finished") + interrupted_job.records(output, "checkpoint")
+    resumes = job.finish(output, line, 3)
+    assert resumes == 1 or saved == 0
+
+
+@pytest.mark.parametrize("first, then", [
+    ((3, RESIDENT), (2, ["--batch", "35"])), ((2, RESIDENT), (None, STREAMED)), ((3, STREAMED), (None, STREAMED)),
+    ((3, STREAMED), (2, ["--memory", "1500KiB", "--batch", "64"])), ((2, STREAMED), (3, RESIDENT))],
+    ids=["ranks and batch", "resident then streamed", "streamed, fewer ranks", "streamed, all different",
+         "streamed then resident"])
+def test_resume_on_other_ranks_batches_and_memory(job, dice, tmp_path, first, then):
+    output = tmp_path / "out.h5"
+    ranks, more = first
+    kind = "checkpoint" if more is STREAMED else "finished"
+    process = interrupted_job.launch(job.line(output, *more), ranks)
+    assert support.wait_until(lambda: interrupted_job.records(output, kind) >= 2, process, interval=0.0005)
+    assert interrupted_job.kill_one_rank(process, ranks, dice)
+    assert interrupted_job.end_of(process, tmp_path) != 0
+    assert job.finish(output, job.line(output, *then[1]), then[0]) == 1
+
+
+def test_kill_during_the_resume(job, dice, tmp_path):
+    output = tmp_path / "out.h5"
+    line = job.line(output, *RESIDENT)
+    for done in (10, 40, 70):
+        process = interrupted_job.launch(line, 3)
+        assert support.wait_until(lambda: interrupted_job.records(output, "finished") >= done, process)
+        assert interrupted_job.kill_one_rank(process, 3, dice)
+        assert interrupted_job.end_of(process, tmp_path) != 0
+        assert not output.exists()
+    assert job.finish(output, line, 3) == 3
+
+
+@pytest.fixture
+def stopped(job, dice, tmp_path):
+    """An output that lost its job in the middle, and its command line."""
+    output = tmp_path / "out.h5"
+    line = job.line(output, *RESIDENT)
+    process = interrupted_job.launch(line, None)
+    assert support.wait_until(lambda: interrupted_job.records(output, "finished") >= 5, process)
+    assert interrupted_job.kill_one_rank(process, None, dice)
+    assert interrupted_job.end_of(process, tmp_path) != 0
+    return output, line
+
+
+def test_partial_result_deleted_by_hand_starts_over(job, stopped):
+    output, line = stopped
+    (output.parent / "out.h5.partial").unlink()
+    assert job.finish(output, line) == 0
+
+
+def test_journal_deleted_by_hand_starts_over(job, stopped):
+    output, line = stopped
+    (output.parent / "out.h5.journal").unlink()
+    assert job.finish(output, line) == 0
+
+
+@pytest.mark.parametrize("torn", ["half of the last line", "zeros after the last line", "second record"])
+def test_torn_journal_record_loses_only_what_it_said(job, stopped, torn):
+    output, line = stopped
+    journal = output.parent / "out.h5.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    if torn == "half of the last line":
+        lines[-1] = lines[-1][:len(lines[-1]) // 2]
+    elif torn == "zeros after the last line":
+        lines.append(bytes(64))
+    else:
+        lines = [lines[0], lines[1][:-3]]
+    journal.write_bytes(b"".join(lines))
+    assert job.finish(output, line) == 1
+
+
+def test_no_resume_starts_over(job, stopped):
+    output, line = stopped
+    assert job.finish(output, [*line, "--no-resume"]) == 0
+
+
+# --- exact crash points
+
+@pytest.fixture(scope="module")
+def crashes(job, tmp_path_factory):
+    """crashes(output, more, ...) makes a CrashTest with the library preloaded."""
+    library = crash_points.build_library(tmp_path_factory.mktemp("library"))
+    return lambda output, more, **where: crash_points.CrashTest(library, job, output, more, **where)
+
+
+def chosen_points(names, dice):
+    """One of each kind of change, all of the publication, and some others."""
+    firsts = {name: point for point, name in reversed(list(enumerate(names, 1)))}
+    publication = next(point for point, name in enumerate(names, 1) if "metadata.tmp" in name or "attributes" in name)
+    begun = range(publication, len(names) + 1)
+    return sorted({*firsts.values(), *dice.sample(begun, min(6, len(begun))), *dice.sample(range(1, publication), 3)})
+
+
+@pytest.mark.parametrize("suffix, more", [("h5", ["--batch", "60"]), ("npy", ["--batch", "60"]),
+                                          ("h5", crash_points.STREAMED)], ids=["resident", "npy", "streamed"])
+def test_killed_in_the_middle_of_any_change_to_the_files(crashes, dice, tmp_path, suffix, more):
+    test = crashes(tmp_path / f"out.{suffix}", more)
+    names = test.all_points(tmp_path / "log")
+    assert len(names) > 30, names
+    faults = []
+    for point in chosen_points(names, dice):
+        half = "write" in names[point - 1] or dice.random() < 0.5
+        faults += test.crash_and_resume(point, half, names[point - 1])
+    assert not faults, "\n".join(faults)
+
+
+def test_other_rank_killed_in_the_middle_of_a_write(crashes, dice, tmp_path):
+    test = crashes(tmp_path / "out.h5", ["--batch", "30"], ranks=2, rank=1)
+    names = test.all_points(tmp_path / "log")
+    faults = []
+    for point in dice.sample(range(1, len(names) + 1), 3):
+        faults += test.crash_and_resume(point, True, names[point - 1])
+    assert not faults, "\n".join(faults)
