@@ -243,6 +243,8 @@ TEST(FlatTies, order_by_the_rounded_distance_then_id) {
 TEST(FlatTies, hold_when_the_distance_is_rounded_to_infinity) {
   auto base = normal_vectors(500, 8, 40, 0, 1e25f);
   expect_exact(base, normal_vectors(3, 8, 41, 0, 1e25f), 8, 20, Metric::l2);
+  // Scores that float32 can bound, distances that it can't hold.
+  expect_exact(normal_vectors(500, 8, 40, 0, 1e16f), normal_vectors(3, 8, 41, 0, 2e19f), 8, 20, Metric::l2);
 }
 
 /// Two rows whose float32 scores err by almost the whole bound, one down and one up, so that they change
