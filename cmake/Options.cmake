@@ -9,6 +9,8 @@ set(MPISHARDS_SANITIZE "" CACHE STRING "Value of -fsanitize")
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()
+# -O3 is for the kernels alone (src/CMakeLists.txt): elsewhere it only makes the build slower.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)

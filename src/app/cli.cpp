@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <numeric>
 
+#include "comm/agree.hpp"
 #include "core/error.hpp"
 
 namespace mpishards::app {
@@ -88,6 +89,7 @@ std::optional<cxxopts::ParseResult> Cli::parse(const Arguments& arguments, const
   for (const std::string& argument : arguments) normalized.push_back(with_short_dash(argument));
   std::vector<const char*> argv = {"mpishards"};
   for (const std::string& argument : normalized) argv.push_back(argument.c_str());
+  // Every rank has the same arguments, so a failure here is everybody's: AgreedError.
   try {
     cxxopts::ParseResult result = options_.parse(static_cast<int>(argv.size()), argv.data());
     if (result.count("help") > 0) {
@@ -95,8 +97,8 @@ std::optional<cxxopts::ParseResult> Cli::parse(const Arguments& arguments, const
       return std::nullopt;
     }
     if (!result.unmatched().empty())
-      throw Error(ErrorKind::usage, "unexpected argument '" + result.unmatched().front() +
-                                        "'; see mpishards " + command_ + " --help");
+      throw comm::AgreedError(ErrorKind::usage, "unexpected argument '" + result.unmatched().front() +
+                                                    "'; see mpishards " + command_ + " --help");
     return result;
   } catch (const cxxopts::exceptions::exception& error) {
     std::string message = error.what();
@@ -106,7 +108,8 @@ std::optional<cxxopts::ParseResult> Cli::parse(const Arguments& arguments, const
       if (const std::string meant = nearest(flag, known); !meant.empty())
         message += "; did you mean --" + meant + "?";
     }
-    throw Error(ErrorKind::usage, message + " (mpishards " + command_ + " --help lists the options)");
+    throw comm::AgreedError(ErrorKind::usage,
+                            message + " (mpishards " + command_ + " --help lists the options)");
   }
 }
 

@@ -67,7 +67,8 @@ int run_under_mpi(const app::CommandRow& command, const app::Arguments& argument
     if (world.size() == 1) return exit_code(error.kind());
     comm::abort_job(exit_code(error.kind()));
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "mpishards: rank %d: out of memory; lower --memory or use more ranks\n", world.rank());
+    std::fprintf(stderr, "mpishards: rank %d: out of memory; lower --memory or use more ranks\n",
+                 world.rank());
     comm::abort_job(exit_code(ErrorKind::os));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "mpishards: rank %d: internal error: %s\n", world.rank(), error.what());

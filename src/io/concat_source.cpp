@@ -30,6 +30,11 @@ class ConcatSource final : public VectorSource {
     return std::to_string(parts_.size()) + " files, first " + first().layout();
   }
   bool has_ids() const override { return first().has_ids(); }
+  std::string ids_problem() const override {
+    for (const auto& part : parts_)
+      if (std::string problem = part->ids_problem(); !problem.empty()) return problem;
+    return {};
+  }
 
   void read_rows(std::int64_t begin, std::int64_t end, std::byte* out) const override {
     const std::int64_t row_bytes = cols() * static_cast<std::int64_t>(size_bytes(dtype()));

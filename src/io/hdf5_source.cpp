@@ -298,8 +298,10 @@ class Hdf5Source final : public VectorSource {
   }
 
   bool has_ids() const override { return ids_ != nullptr; }
+  std::string ids_problem() const override { return ids_problem_; }
   void read_ids(std::int64_t begin, std::int64_t end, std::span<GlobalId> out) const override {
     require_row_range(*this, begin, end);
+    if (!ids_problem_.empty()) throw Error(ErrorKind::data, ids_problem_);
     if (!ids_) return VectorSource::read_ids(begin, end, out);
     ids_->read(begin, end, out);
   }
@@ -324,10 +326,11 @@ class Hdf5Source final : public VectorSource {
     if (path == spec.dataset || !has_hdf5_dataset(file_, spec.path, path)) return;
     H5Dataset dataset = open_dataset(file_, path, hdf5_dataset_access(), subject);
     const Extent extent = extent_of(dataset, 1, subject);
-    if (extent.rows != extent_.rows)
-      throw Error(ErrorKind::data, subject + " has " + std::to_string(extent.rows) +
-                                       " ids, expected one for each of the " + std::to_string(extent_.rows) +
-                                       " rows of " + name_);
+    if (extent.rows != extent_.rows) {
+      ids_problem_ = subject + " has " + std::to_string(extent.rows) + " ids, expected one for each of the " +
+                     std::to_string(extent_.rows) + " rows of " + name_;
+      return;
+    }
     storage_of(dataset, 1, extent, file_bytes, subject);
     ids_ = std::make_unique<IdColumn>(std::move(dataset), subject);
   }
@@ -355,6 +358,7 @@ class Hdf5Source final : public VectorSource {
   Storage storage_;
   std::unique_ptr<ContiguousSource> direct_;
   std::unique_ptr<IdColumn> ids_;
+  std::string ids_problem_;
 };
 
 }  // namespace

@@ -182,15 +182,23 @@ bool is_still_named(const File& file, const std::string& path) {
          opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
-void lock_or_throw(const File& file, const std::string& out_path) {
+/// What flock says where the file system has no locks, as on Lustre mounted without them.
+bool means_no_locks(int error_number) {
+  return error_number == ENOSYS || error_number == ENOLCK || error_number == EOPNOTSUPP ||
+         error_number == EINVAL;
+}
+
+/// Whether the lock was taken; false where the file system has none.
+bool lock_or_throw(const File& file, const std::string& out_path) {
   while (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
+    if (means_no_locks(errno)) return false;
     if (errno == EWOULDBLOCK)
       throw Error(ErrorKind::cannot_create, "output " + out_path + " is being written by " + holder_of(file) +
                                                 "; wait for it, stop it, or choose another output");
-    throw Error(ErrorKind::cannot_create, "can't lock " + file.path() + ": " + std::strerror(errno) +
-                                              "; the file system of the output must support flock");
+    throw Error(ErrorKind::cannot_create, "can't lock " + file.path() + ": " + std::strerror(errno));
   }
+  return true;
 }
 
 }  // namespace
@@ -201,7 +209,7 @@ OutputLock OutputLock::acquire(const std::string& out_path) {
   for (;;) {
     OutputLock lock;
     File file = File::open_write(path, false);
-    lock_or_throw(file, out_path);
+    lock.is_exclusive_ = lock_or_throw(file, out_path);
     if (!is_still_named(file, path)) continue;
     const std::string holder =
         json{{"host", host_name()}, {"pid", ::getpid()}, {"started", utc_now()}}.dump() + "\n";

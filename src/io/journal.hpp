@@ -20,7 +20,8 @@ struct Range {
 };
 
 /// Exclusive right to write one output. flock on OUT.lock, which vanishes with the process that held it and
-/// is removed at release.
+/// is removed at release. Where the file system has no locks, nothing is exclusive, and is_exclusive() says
+/// so.
 class OutputLock {
  public:
   OutputLock() = default;
@@ -30,8 +31,11 @@ class OutputLock {
   OutputLock& operator=(OutputLock&&) noexcept = default;
   ~OutputLock();
 
+  bool is_exclusive() const { return is_exclusive_; }
+
  private:
   File file_;
+  bool is_exclusive_ = false;
 };
 
 /// Progress of a run, in OUT.journal: one JSON record a line, each with its own checksum; a torn last line is

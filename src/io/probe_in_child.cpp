@@ -11,10 +11,12 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "core/error.hpp"
+#include "io/dataset_list.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/vector_source.hpp"
 #include "io/vector_source_registry.hpp"
@@ -57,24 +59,22 @@ void confine_child() {
 }
 
 /// 'f' where all went well; else the error's kind in one byte and its text.
-std::string report_of_open(const InputSpec& spec) {
+std::string report_of(const std::string& subject, const std::function<void()>& step) {
   try {
-    const std::unique_ptr<VectorSource> source = open_source(spec);
-    source->read_matrix(0, 1);
-    source->read_matrix(source->rows() - 1, source->rows());
+    step();
     return {kFine};
   } catch (const Error& error) {
     return static_cast<char>(static_cast<char>(error.kind()) + 'A') + std::string(error.what());
   } catch (const std::exception& error) {
-    const std::string text = to_string(spec) + " can't be opened: " + error.what();
+    const std::string text = subject + " can't be opened: " + error.what();
     return static_cast<char>(static_cast<char>(ErrorKind::data) + 'A') + text;
   }
 }
 
-[[noreturn]] void run_child(const InputSpec& spec, int report_fd) {
+[[noreturn]] void run_child(const std::string& subject, const std::function<void()>& step, int report_fd) {
   reset_hdf5_mutex_after_fork();
   confine_child();
-  const std::string report = report_of_open(spec);
+  const std::string report = report_of(subject, step);
   std::size_t sent = 0;
   while (sent < report.size()) {
     const ssize_t put = ::write(report_fd, report.data() + sent, report.size() - sent);
@@ -109,8 +109,7 @@ int wait_for(pid_t child) {
   return status;
 }
 
-void judge(const InputSpec& spec, const std::string& report, bool in_time, int status) {
-  const std::string subject = to_string(spec);
+void judge(const std::string& subject, const std::string& report, bool in_time, int status) {
   const bool spun = WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU;
   if (!in_time || spun)
     throw Error(ErrorKind::data, subject + ": opening it does not end (given up after " +
@@ -125,10 +124,9 @@ void judge(const InputSpec& spec, const std::string& report, bool in_time, int s
   if (report[0] != kFine) throw Error(static_cast<ErrorKind>(report[0] - 'A'), report.substr(1));
 }
 
-}  // namespace
-
-void probe_in_child(const InputSpec& spec) {
-  if (!is_hdf5_path(spec.path)) return;
+/// Takes a step in a forked child. @throws the step's Error, or Error{data} where the child crashes or does
+/// not end
+void try_in_child(const std::string& subject, const std::function<void()>& step) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0)
     throw Error(ErrorKind::os, std::string("can't make a pipe: ") + std::strerror(errno));
@@ -136,7 +134,7 @@ void probe_in_child(const InputSpec& spec) {
   {
     const Hdf5Lock lock;  // no other thread is inside the library whose state the child inherits
     child = ::fork();
-    if (child == 0) run_child(spec, ends[1]);
+    if (child == 0) run_child(subject, step, ends[1]);
   }
   const int fork_error = errno;
   ::close(ends[1]);
@@ -145,7 +143,23 @@ void probe_in_child(const InputSpec& spec) {
   ::close(ends[0]);
   if (child < 0) throw Error(ErrorKind::os, std::string("can't fork: ") + std::strerror(fork_error));
   if (!in_time) ::kill(child, SIGKILL);
-  judge(spec, report, in_time, wait_for(child));
+  judge(subject, report, in_time, wait_for(child));
+}
+
+}  // namespace
+
+void probe_in_child(const InputSpec& spec) {
+  if (!is_hdf5_path(spec.path)) return;
+  try_in_child(to_string(spec), [&] {
+    const std::unique_ptr<VectorSource> source = open_source(spec);
+    source->read_matrix(0, 1);
+    source->read_matrix(source->rows() - 1, source->rows());
+  });
+}
+
+void probe_listing_in_child(const std::string& path) {
+  if (!is_hdf5_path(path)) return;
+  try_in_child(path, [&] { list_datasets(path); });
 }
 
 }  // namespace mpishards::io

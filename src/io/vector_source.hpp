@@ -41,6 +41,9 @@ class VectorSource {
 
   /// True where the file carries ids of its own (an HDF5 data set `ids` beside the vectors, one per row).
   virtual bool has_ids() const { return false; }
+  /// Why the ids that lie beside the vectors cannot be theirs, or empty. A base is refused then; the queries
+  /// in the same file need no ids.
+  virtual std::string ids_problem() const { return {}; }
   /// Reads the ids of rows [begin, end). @pre has_ids() @throws Error{data} on a negative id
   virtual void read_ids(std::int64_t begin, std::int64_t end, std::span<GlobalId> out) const;
 
@@ -66,6 +69,8 @@ std::unique_ptr<VectorSource> open_sources(const std::vector<InputSpec>& specs);
 /// formats return at once. Errors that the child reports come out here with their own kind and text.
 /// @par Cost  a fork, one open of the file and two rows
 void probe_in_child(const InputSpec& spec);
+/// The same for the list of a file's data sets, see list_datasets.
+void probe_listing_in_child(const std::string& path);
 
 /// Suffixes and formats, one row each, for --help: ".fbin  big-ann float32 ...".
 struct FormatRow {

@@ -27,6 +27,7 @@ void refuse_id_types(const io::VectorSource& source) {
 void check_shapes(const io::VectorSource& base, const io::VectorSource& queries) {
   refuse_id_types(base);
   refuse_id_types(queries);
+  if (const std::string problem = base.ids_problem(); !problem.empty()) throw Error(ErrorKind::data, problem);
   if (base.rows() == 0)
     throw Error(ErrorKind::data, base.name() + " is empty: there is nothing to search in");
   if (queries.rows() == 0) throw Error(ErrorKind::data, queries.name() + " is empty: there are no queries");
@@ -105,6 +106,10 @@ JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& c
   return inputs;
 }
 
+int default_threads(const comm::Communicator& host) {
+  return std::max(1, bound_cores() / ranks_on_same_cores(host));
+}
+
 JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const comm::Communicator& comm,
                   std::vector<std::string>& warnings) {
   const comm::Communicator host = comm.split_by_host();
@@ -119,8 +124,7 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
   shape.n_ranks = comm.size();
   shape.batch = config.batch;
   shape.has_ids = inputs.base->has_ids();
-  const int own_threads =
-      config.threads > 0 ? config.threads : std::max(1, bound_cores() / ranks_on_same_cores(host));
+  const int own_threads = config.threads > 0 ? config.threads : default_threads(host);
   shape.threads = narrow<int>(comm.max(std::int64_t{own_threads}));
   shape.memory_bytes = config.memory_bytes > 0
                            ? config.memory_bytes

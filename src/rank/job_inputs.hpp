@@ -23,6 +23,10 @@ struct JobInputs {
 /// @throws Error, the same on every rank
 JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& comm);
 
+/// Threads that a rank takes unasked: the cores that it is bound to, shared with the ranks that are bound to
+/// the same. Collective over the ranks of one host.
+int default_threads(const comm::Communicator& host);
+
 /// Sizes of the job, and this rank's threads and memory where the configuration leaves them open.
 /// Collective over comm: all ranks get the smallest memory and the same shape.
 JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const comm::Communicator& comm,

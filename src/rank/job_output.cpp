@@ -14,6 +14,11 @@ std::string range_text(io::Range range) {
   return std::to_string(range.begin) + ":" + std::to_string(range.end);
 }
 
+/// True where a run of this output was stopped and can be continued.
+bool is_stopped_run(const SearchJobConfig& config) {
+  return io::Journal::exists(config.output) && io::partial_exists(config.output, config.format);
+}
+
 /// Root's state in a form that can be broadcast.
 struct OutputState {
   std::string layout;
@@ -53,10 +58,15 @@ OutputState decode(const std::string& text) {
 
 void refuse_existing_output(const SearchJobConfig& config) {
   if (config.overwrite) return;
-  for (const std::string& path : io::result_paths(config.output, config.format))
-    if (io::exists(path))
-      throw Error(ErrorKind::cannot_create,
-                  path + " exists; name another output or allow its replacement with --overwrite");
+  std::vector<std::string> existing;
+  const std::vector<std::string> paths = io::result_paths(config.output, config.format);
+  for (const std::string& path : paths)
+    if (io::exists(path)) existing.push_back(path);
+  // A run that was killed between the renames of a result of several files left some of them: it may go on.
+  const bool half_published = existing.size() < paths.size() && config.resume && is_stopped_run(config);
+  if (!existing.empty() && !half_published)
+    throw Error(ErrorKind::cannot_create,
+                existing.front() + " exists; name another output or allow its replacement with --overwrite");
 }
 
 std::string identities_json(const std::vector<io::InputSpec>& specs) {
@@ -122,8 +132,7 @@ void JobOutput::open_on_root(const SearchJobConfig& config, const JobInputs& inp
   refuse_existing_output(config);
   const io::Journal::Identity identity = identity_of(config, inputs);
   lock_ = io::OutputLock::acquire(path_);
-  const bool stopped_run = io::Journal::exists(path_) && io::partial_exists(path_, format_);
-  if (stopped_run && config.resume)
+  if (config.resume && is_stopped_run(config))
     continue_stopped_run(shape, identity);
   else
     start_anew(inputs, shape, identity);

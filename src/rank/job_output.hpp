@@ -28,6 +28,8 @@ class JobOutput {
   /// State of a streamed pass that a stopped run left; its queries are a part of unfinished().
   const std::optional<io::Journal::Checkpoint>& checkpoint() const { return checkpoint_; }
   int resumes() const { return resumes_; }
+  /// On root: false where the file system has no locks, so that nothing keeps a second job from this output.
+  bool is_locked() const { return lock_ && lock_->is_exclusive(); }
 
   /// Not collective: writes rows that this rank owns.
   void write(std::int64_t first_row, const TopK& rows) const { slices_->write(first_row, rows); }

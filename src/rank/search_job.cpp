@@ -1,5 +1,7 @@
 #include "rank/search_job.hpp"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
@@ -220,6 +222,9 @@ void SearchJob::open_output() {
   const PhaseClock::Scope scope(clock_, Phase::write);
   output_ = std::make_unique<JobOutput>(config_, inputs_, summary_.shape, comm_);
   summary_.resumes = output_->resumes();
+  if (comm_.is_root() && !output_->is_locked())
+    summary_.warnings.push_back("the file system of " + config_.output +
+                                " has no locks: nothing keeps a second job from writing it");
   comm::agree(comm_, [&] {
     if (!comm_.is_root()) return;
     if (const auto known = output_->content_hash("queries"); known && *known != queries_hash_)
@@ -549,6 +554,13 @@ void SearchJob::publish() {
   output_->publish(comm_.is_root() ? attributes() : io::Attributes{});
 }
 
+/// Freed rows shall go back to the system, so that the process holds what the plan says. Left alone, glibc
+/// keeps freed blocks of up to 32 MiB for reuse, in every thread that reads.
+void return_freed_rows() {
+  constexpr int kLargeBlockBytes = 1 << 20;
+  mallopt(M_MMAP_THRESHOLD, kLargeBlockBytes);
+}
+
 }  // namespace
 
 PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Communicator& comm) {
@@ -562,6 +574,8 @@ PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Commun
 
 SearchSummary run_search_job(const SearchJobConfig& config, const comm::Communicator& comm,
                              const ProgressObserver& observer) {
+  return_freed_rows();
+  comm.barrier();  // all clocks start together, so that the phases of every rank sum to the wall time
   return SearchJob(config, comm, observer).run();
 }
 

@@ -1,7 +1,9 @@
 #include "rank/shard_loader.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 #include "core/convert.hpp"
 #include "core/error.hpp"
@@ -12,12 +14,34 @@ namespace mpishards::rank {
 
 namespace {
 
-/// f64 rows as float32; everything else as it is.
-Matrix held_form(Matrix stored) {
-  if (stored.dtype() != DType::f64) return stored;
-  Matrix narrowed(DType::f32, stored.rows(), stored.cols());
-  to_float32(DType::f64, stored.data(), stored.rows() * stored.cols(), narrowed.as<float>().data);
-  return narrowed;
+/// Rows as they are kept, and what they were in the file.
+struct HeldRows {
+  Matrix vectors;
+  std::uint64_t content_hash = 0;
+  std::int64_t bytes_read = 0;
+};
+
+HeldRows read_as_stored(const io::VectorSource& base, io::Range rows) {
+  HeldRows held{base.read_matrix(rows.begin, rows.end)};
+  held.content_hash = hash_rows(held.vectors.view(), rows.begin);
+  held.bytes_read = static_cast<std::int64_t>(held.vectors.bytes());
+  return held;
+}
+
+/// f64 becomes float32 block by block: the plan counts the narrow rows, so the wide ones must never be whole.
+HeldRows read_narrowed(const io::VectorSource& base, io::Range rows) {
+  constexpr std::int64_t kBlockValues = 1 << 17;
+  HeldRows held{Matrix(DType::f32, rows.end - rows.begin, base.cols())};
+  const std::int64_t step = std::max<std::int64_t>(1, kBlockValues / std::max<std::int64_t>(1, base.cols()));
+  for (std::int64_t begin = rows.begin; begin < rows.end; begin += step) {
+    const std::int64_t end = std::min(begin + step, rows.end);
+    const Matrix wide = base.read_matrix(begin, end);
+    held.content_hash += hash_rows(wide.view(), begin);
+    held.bytes_read += static_cast<std::int64_t>(wide.bytes());
+    to_float32(DType::f64, wide.data(), (end - begin) * base.cols(),
+               held.vectors.as<float>().data + (begin - rows.begin) * base.cols());
+  }
+  return held;
 }
 
 /// Moves the finite rows together and returns their positions before.
@@ -45,28 +69,29 @@ Shard ShardLoader::load(io::Range rows) const {
   Shard shard;
   shard.rows = rows;
   const std::int64_t count = rows.end - rows.begin;
-  Matrix stored = base_.read_matrix(rows.begin, rows.end);
+  HeldRows held = base_.dtype() == DType::f64 ? read_narrowed(base_, rows) : read_as_stored(base_, rows);
   if (base_.has_ids()) {
     shard.ids.resize(static_cast<std::size_t>(count));
     base_.read_ids(rows.begin, rows.end, shard.ids);
   }
-  shard.bytes_read = static_cast<std::int64_t>(stored.bytes() + shard.ids.size() * sizeof(GlobalId));
+  shard.bytes_read = held.bytes_read + static_cast<std::int64_t>(shard.ids.size() * sizeof(GlobalId));
   shard.read_seconds = steady_seconds() - start;
-  shard.content_hash = hash_rows(stored.view(), rows.begin);
+  shard.content_hash = held.content_hash;
+  shard.vectors = std::move(held.vectors);
 
-  if (const auto bad = first_nonfinite_row(stored.view())) {
+  // A value beyond float32 has become an infinity.
+  if (const auto bad = first_nonfinite_row(shard.vectors.view())) {
     if (!drop_nonfinite_)
       throw Error(ErrorKind::data,
                   base_.describe_row(rows.begin + *bad) +
                       " holds NaN, an infinity or a value beyond float32; repair it, or skip such "
                       "rows with --nonfinite drop");
-    const std::vector<std::int64_t> kept = keep_finite_rows(stored, *bad);
+    const std::vector<std::int64_t> kept = keep_finite_rows(shard.vectors, *bad);
     std::vector<GlobalId> ids;
     for (const std::int64_t row : kept) ids.push_back(shard.row_ids()[row]);
     shard.ids = std::move(ids);
     shard.dropped_rows = count - static_cast<std::int64_t>(kept.size());
   }
-  shard.vectors = held_form(std::move(stored));
   return shard;
 }
 

@@ -12,6 +12,7 @@
 #include "core/error.hpp"
 #include "core/narrow.hpp"
 #include "rank/host_info.hpp"
+#include "rank/job_inputs.hpp"
 
 namespace mpishards::app {
 
@@ -37,12 +38,11 @@ Check check_clock(const comm::Communicator& world) {
   return check;
 }
 
-int threads_of(const cxxopts::ParseResult& options, int local_ranks) {
-  if (options.count("threads") > 0)
-    return narrow<int>(std::max<std::int64_t>(1, parse_count(options["threads"].as<std::string>())));
-  // As `search` does: where ranks are not bound, they share the host's cores.
-  const bool unbound = rank::bound_cpus() >= local_ranks;
-  return unbound ? std::max(1, rank::bound_cores() / local_ranks) : 1;
+/// Collective over host.
+int threads_of(const cxxopts::ParseResult& options, const comm::Communicator& host) {
+  const int as_search_would = rank::default_threads(host);
+  if (options.count("threads") == 0) return as_search_would;
+  return narrow<int>(std::max<std::int64_t>(1, parse_count(options["threads"].as<std::string>())));
 }
 
 /// Prints on rank 0, and returns its verdict on every rank. Collective over world.
@@ -79,8 +79,9 @@ int run_doctor(const Arguments& arguments, const comm::Communicator& world) {
 
   JobFacts job;
   job.n_ranks = world.size();
-  job.local_ranks = world.split_by_host().size();
-  job.threads = threads_of(*options, job.local_ranks);
+  const comm::Communicator host = world.split_by_host();
+  job.local_ranks = host.size();
+  job.threads = threads_of(*options, host);
   job.folder = (*options)["path"].as<std::string>();
   std::vector<Check> mine;
   comm::agree(world, [&] { mine = run_checks(job); });

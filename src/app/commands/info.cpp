@@ -123,20 +123,10 @@ nlohmann::json attributes_of(const std::string& path) {
   return json;
 }
 
-/// Opens the file once in a child; a data set of the default name need not be in it.
-void probe_file(const io::InputSpec& spec) {
-  try {
-    io::probe_in_child(spec);
-  } catch (const Error& error) {
-    const bool only_the_dataset = error.kind() == ErrorKind::input_missing && io::exists(spec.path);
-    if (!only_the_dataset && !(error.kind() == ErrorKind::data && spec.dataset.empty())) throw;
-  }
-}
-
 nlohmann::json describe_file(const std::string& text, bool with_stats) {
   const io::InputSpec spec = io::parse_input_spec(text);
   nlohmann::json file = {{"path", spec.path}, {"file_bytes", io::File::open_read(spec.path).size_bytes()}};
-  if (spec.dataset.empty()) probe_file(spec);
+  if (spec.dataset.empty()) io::probe_listing_in_child(spec.path);
   const std::vector<std::string> datasets =
       spec.dataset.empty() ? io::list_datasets(spec.path) : std::vector<std::string>();
   nlohmann::json& rows = file["datasets"] = nlohmann::json::array();

@@ -13,6 +13,7 @@
 #include "app/progress.hpp"
 #include "app/report.hpp"
 #include "app/signals.hpp"
+#include "comm/agree.hpp"
 #include "comm/environment.hpp"
 #include "core/error.hpp"
 #include "io/file.hpp"
@@ -42,7 +43,7 @@ std::string decide_on_root(const comm::Communicator& world, const std::function<
     world.broadcast(kind);
     world.broadcast_text(text);
   }
-  if (failed) throw Error(kind, text);
+  if (failed) throw comm::AgreedError(kind, text);
   return text;
 }
 
@@ -75,6 +76,7 @@ std::string gather_settings(const Arguments& arguments, const comm::Communicator
   if (job.empty()) job = text_of(environment, "job");
   Settings settings = combine(flags, environment, job.empty() ? Settings() : read_job_file(job));
   expand_input_settings(settings);
+  to_search_options(settings, "");  // whatever is wrong with them is said once, not by every rank
   return serialize(settings);
 }
 

@@ -1,0 +1,87 @@
+#include "rank/job_plan.hpp"
+
+#include <gtest/gtest.h>
+
+#include "core/error.hpp"
+
+namespace mpishards::rank {
+namespace {
+
+constexpr std::int64_t kGiB = std::int64_t{1} << 30;
+
+JobShape shape_of(std::int64_t rows, std::int64_t d, std::int64_t nq, int n_ranks, std::int64_t memory) {
+  JobShape shape;
+  shape.rows = rows;
+  shape.d = d;
+  shape.nq = nq;
+  shape.k = 10;
+  shape.n_ranks = n_ranks;
+  shape.threads = 2;
+  shape.memory_bytes = memory;
+  return shape;
+}
+
+TEST(JobPlan, keeps_a_base_resident_that_fits) {
+  const JobPlan plan = plan_job(shape_of(1'000'000, 128, 10'000, 2, 4 * kGiB));
+  EXPECT_EQ(plan.groups, 1);
+  EXPECT_EQ(plan.passes, 1);
+  EXPECT_EQ(plan.rows_per_rank, 500'000);
+  EXPECT_LE(plan.memory_bytes, 4 * kGiB);
+}
+
+TEST(JobPlan, streams_a_base_that_does_not_fit_and_stays_below_the_limit) {
+  for (const std::int64_t memory : {kGiB / 4, kGiB, 8 * kGiB}) {
+    const JobShape shape = shape_of(30'000'000, 1024, 10'000, 4, memory);
+    const JobPlan plan = plan_job(shape);
+    EXPECT_GT(plan.groups, 1);
+    EXPECT_LE(plan.memory_bytes, memory);
+    EXPECT_GE(plan.groups * plan.rows_per_group, shape.rows);
+    EXPECT_LT((plan.groups - 1) * plan.rows_per_group, shape.rows);
+    EXPECT_GE(plan.rows_per_rank * shape.n_ranks, plan.rows_per_group);
+    EXPECT_GE(plan.passes * plan.queries_per_pass, shape.nq);
+  }
+}
+
+TEST(JobPlan, takes_several_passes_when_not_even_the_queries_fit) {
+  const JobPlan plan = plan_job(shape_of(10'000'000, 256, 50'000'000, 1, 2 * kGiB));
+  EXPECT_GT(plan.passes, 1);
+  EXPECT_LE(plan.memory_bytes, 2 * kGiB);
+}
+
+TEST(JobPlan, refuses_with_numbers_what_can_not_fit) {
+  try {
+    plan_job(shape_of(1'000'000, 4096, 1000, 1, 1000));
+    FAIL() << "a plan for 1000 bytes";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::config);
+    EXPECT_NE(std::string(error.what()).find("1000 B"), std::string::npos) << error.what();
+  }
+}
+
+TEST(JobPlan, counts_beyond_32_bits) {
+  const JobPlan plan = plan_job(shape_of(10'000'000'000, 96, 1'000'000, 64, 64 * kGiB));
+  EXPECT_DOUBLE_EQ(plan.flops, 2.0 * 1e10 * 96 * 1e6);
+  EXPECT_EQ(plan.result_bytes, 1'000'000LL * 10 * 12);
+}
+
+TEST(JobPlan, expects_time_only_from_known_roofs) {
+  const JobShape shape = shape_of(1'000'000, 128, 10'000, 2, 4 * kGiB);
+  EXPECT_EQ(plan_job(shape).search_seconds, 0);
+  const JobPlan plan = plan_job(shape, {.flops_per_second = 1e12, .read_bytes_per_second = 1e9});
+  EXPECT_NEAR(plan.search_seconds, 2.0 * 1e6 * 128 * 1e4 / 2 / 1e12, 1e-9);
+  EXPECT_GT(plan.read_seconds, 0);
+}
+
+TEST(Bytes, are_read_and_written_with_units) {
+  EXPECT_EQ(parse_bytes("8GiB"), 8 * kGiB);
+  EXPECT_EQ(parse_bytes("8 gib"), 8 * kGiB);
+  EXPECT_EQ(parse_bytes("1.5MB"), 1'500'000);
+  EXPECT_EQ(parse_bytes("512"), 512);
+  EXPECT_EQ(format_bytes(8 * kGiB), "8.0 GiB");
+  EXPECT_EQ(format_bytes(1023), "1023 B");
+  for (const char* text : {"", "GiB", "8 apples", "-1GiB", "1e30GiB"})
+    EXPECT_THROW(parse_bytes(text), Error) << text;
+}
+
+}  // namespace
+}  // namespace mpishards::rank
