@@ -172,7 +172,12 @@ def test_eval_does_not_trust_a_damaged_result(data, results, tmp_path, name, dam
     assert judged.stdout.splitlines()[-1].startswith("RESULT NOT TRUSTED"), judged
 
 
-@pytest.mark.parametrize("damage", [lose_a_neighbor, swap_two_queries], ids=lambda damage: damage.__name__)
+def claim_a_tie(neighbors, _):
+    neighbors[7, 50] = np.setdiff1d(np.arange(2 * K), neighbors[7])[0]
+
+
+@pytest.mark.parametrize("damage", [swap_two_ids, claim_a_tie, repeat_an_id, lose_a_neighbor, change_a_distance,
+                                    pad_a_place, swap_two_queries], ids=lambda damage: damage.__name__)
 def test_eval_against_truth_does_not_trust_a_damaged_result(data, results, tmp_path, damage):
     name = "sift-5k-128-euclidean.hdf5"
     out = damaged(first_result(results, data, name), tmp_path / "damaged.h5", damage)
