@@ -363,8 +363,8 @@ void check_plain(const PlainResult& result) {
   }
 }
 
-/// A publication of several files may have been killed between two renames: takes those names back.
-void undo_half_publication(const std::string& out_path, ResultFormat format) {
+/// A publication may have been killed between or after its renames: takes the final names back.
+void undo_publication(const std::string& out_path, ResultFormat format) {
   for (const std::string& path : files_of(out_path, format).arrays)
     if (!exists(partial_of(path)) && exists(path)) publish(path, partial_of(path));
 }
@@ -483,11 +483,11 @@ ResultLayout create_result(const std::string& out_path, ResultFormat format, std
 }
 
 ResultLayout adopt_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k) {
+  undo_publication(out_path, format);
   if (format == ResultFormat::h5) {
     restore_metadata(out_path);
     return hdf5_layout(partial_of(out_path), nq, k);
   }
-  undo_half_publication(out_path, format);
   const PlainResult result = plain_result(out_path, format, nq, k);
   check_plain(result);
   return result.layout;

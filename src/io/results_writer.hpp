@@ -52,7 +52,7 @@ void require_output_place(const std::string& out_path);
 ///         Error{usage} if ids above 2^31 - 1 meet ibin
 ResultLayout create_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k,
                            std::int64_t max_id);
-/// The layout of an existing OUT.partial; undoes a publication that was killed half way. @throws Error{data}
+/// The layout of an existing OUT.partial; undoes a publication that was killed. @throws Error{data}
 /// if it has not this shape
 ResultLayout adopt_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k);
 

@@ -19,6 +19,18 @@ bool is_stopped_run(const SearchJobConfig& config) {
   return io::Journal::exists(config.output) && io::partial_exists(config.output, config.format);
 }
 
+/// True where the result has all its names and its journal is still there: a run was killed in between, or
+/// this is another's result.
+bool may_be_published_run(const SearchJobConfig& config) {
+  if (!io::Journal::exists(config.output) || io::partial_exists(config.output, config.format)) return false;
+  return std::ranges::all_of(io::result_paths(config.output, config.format), io::exists);
+}
+
+[[noreturn]] void throw_existing(const std::string& path) {
+  throw Error(ErrorKind::cannot_create,
+              path + " exists; name another output or allow its replacement with --overwrite");
+}
+
 /// Root's state in a form that can be broadcast.
 struct OutputState {
   std::string layout;
@@ -63,10 +75,9 @@ void refuse_existing_output(const SearchJobConfig& config) {
   for (const std::string& path : paths)
     if (io::exists(path)) existing.push_back(path);
   // A run that was killed between the renames of a result of several files left some of them: it may go on.
-  const bool half_published = existing.size() < paths.size() && config.resume && is_stopped_run(config);
-  if (!existing.empty() && !half_published)
-    throw Error(ErrorKind::cannot_create,
-                existing.front() + " exists; name another output or allow its replacement with --overwrite");
+  const bool half_published = existing.size() < paths.size() && is_stopped_run(config);
+  const bool may_go_on = config.resume && (half_published || may_be_published_run(config));
+  if (!existing.empty() && !may_go_on) throw_existing(existing.front());
 }
 
 std::string identities_json(const std::vector<io::InputSpec>& specs) {
@@ -132,7 +143,8 @@ void JobOutput::open_on_root(const SearchJobConfig& config, const JobInputs& inp
   refuse_existing_output(config);
   const io::Journal::Identity identity = identity_of(config, inputs);
   lock_ = io::OutputLock::acquire(path_);
-  if (config.resume && is_stopped_run(config))
+  const bool published = !config.overwrite && may_be_published_run(config);
+  if (config.resume && (is_stopped_run(config) || published))
     continue_stopped_run(shape, identity);
   else
     start_anew(inputs, shape, identity);
@@ -140,6 +152,8 @@ void JobOutput::open_on_root(const SearchJobConfig& config, const JobInputs& inp
 
 void JobOutput::continue_stopped_run(const JobShape& shape, const io::Journal::Identity& identity) {
   journal_ = io::Journal::resume(path_, identity);
+  if (!io::partial_exists(path_, format_) && !journal_->unfinished(nq_).empty())
+    throw_existing(io::result_paths(path_, format_).front());
   layout_ = io::adopt_result(path_, format_, shape.nq, shape.k);
 }
 
