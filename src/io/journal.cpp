@@ -211,12 +211,12 @@ OutputLock OutputLock::acquire(const std::string& out_path) {
     File file = File::open_write(path, false);
     lock.is_exclusive_ = lock_or_throw(file, out_path);
     if (!is_still_named(file, path)) continue;
+    lock.file_ = std::move(file);  // from here on a failure removes it again
     const std::string holder =
         json{{"host", host_name()}, {"pid", ::getpid()}, {"started", utc_now()}}.dump() + "\n";
-    if (::ftruncate(file.get(), 0) != 0)
+    if (::ftruncate(lock.file_.get(), 0) != 0)
       throw Error(ErrorKind::io, "can't empty " + path + ": " + std::strerror(errno));
-    file.write_at(0, holder.data(), holder.size());
-    lock.file_ = std::move(file);
+    lock.file_.write_at(0, holder.data(), holder.size());
     return lock;
   }
 }

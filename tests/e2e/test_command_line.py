@@ -253,13 +253,11 @@ def test_bench_has_one_row_for_each_shape(command):
     assert len([json.loads(row) for row in merges.stdout.splitlines()]) >= 4
 
 
-@pytest.mark.parametrize("ranks", [2])
-@pytest.mark.parametrize("name, arguments", [("eval", ["--nonsense"]), ("doctor", ["--nonsense"]),
-                                             ("bench", ["nonsense"]), ("eval", ["/nowhere/r.h5", "--oracle", 3])])
-def test_commands_on_several_ranks_complain_once(command, ranks, name, arguments):
-    result = support.run([command(name), *arguments], np=ranks)
-    assert result.code in (USAGE, MISSING), result
-    assert len(support.complaints(result)) == 1, result
+@pytest.mark.parametrize("name, arguments", [("doctor", ["--nonsense"]), ("bench", ["nonsense"]),
+                                             ("bench", ["kernels", "--rows", "0"])])
+def test_commands_on_several_ranks_complain_once(command, name, arguments):
+    result = support.run([command(name), *arguments], np=2)
+    assert result.code == USAGE and len(support.complaints(result)) == 1, result
 
 
 def test_search_then_eval_by_the_oracle(command, work):

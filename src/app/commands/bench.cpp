@@ -51,7 +51,8 @@ std::vector<std::int64_t> counts_of(const cxxopts::ParseResult& options, const s
   std::vector<std::int64_t> counts;
   for (const std::string& part : split(options[name].as<std::string>())) {
     counts.push_back(parse_count(part));
-    if (counts.back() < 1) throw Error(ErrorKind::usage, "--" + name + " " + part + ": must be at least 1");
+    if (counts.back() < 1)
+      throw comm::AgreedError(ErrorKind::usage, "--" + name + " " + part + ": must be at least 1");
   }
   return counts;
 }
@@ -317,7 +318,7 @@ int run_bench(const Arguments& arguments, const comm::Communicator& world) {
   const auto subject = (*options)["subject"].as<std::string>();
   if (subject == "kernels") return bench_kernels(*options, run, world);
   if (subject == "merge") return bench_merges(*options, run, world);
-  throw Error(ErrorKind::usage, "unknown bench '" + subject + "'; known: kernels, merge");
+  throw comm::AgreedError(ErrorKind::usage, "unknown bench '" + subject + "'; known: kernels, merge");
 }
 
 }  // namespace mpishards::app
