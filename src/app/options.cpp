@@ -87,6 +87,8 @@ constexpr OptionRow kOptions[] = {
     {"dry-run", 0, OptionKind::flag, "false", 0, nullptr, "", "print the plan and touch nothing"},
     {"report", 0, OptionKind::flag, "true", 0, nullptr, "",
      "write OUT.report.json and OUT.report.html (--report=false: don't)"},
+    {"log", 0, OptionKind::text, "", 0, nullptr, "FOLDER",
+     "one file of JSON lines a rank: what it did and when"},
     {"json", 0, OptionKind::flag, "false", 0, nullptr, "", "one JSON document instead of the report text"},
     {"quiet", 'q', OptionKind::flag, "false", 0, nullptr, "", "print nothing but errors"},
     {"verbose", 'v', OptionKind::flag, "false", 0, nullptr, "", "print the configuration and who set what"},
@@ -407,6 +409,7 @@ SearchOptions to_search_options(const Settings& settings, const std::string& com
   job.overwrite = is_set(settings, "overwrite");
   job.resume = !is_set(settings, "no-resume");
   job.self_check_queries = count_or(settings, "self-check", job.self_check_queries);
+  if (const std::string* log = text_of(settings, "log")) job.log_folder = *log;
   job.command_line = command_line;
   job.configuration = to_toml(settings, false);
   options.dry_run = is_set(settings, "dry-run");

@@ -3,21 +3,21 @@
 #include <malloc.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <ctime>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "comm/agree.hpp"
 #include "core/error.hpp"
-#include "core/version.hpp"
 #include "kernels/roof.hpp"
 #include "merge/merge_strategy.hpp"
 #include "rank/host_info.hpp"
+#include "rank/job_attributes.hpp"
 #include "rank/job_inputs.hpp"
 #include "rank/job_output.hpp"
 #include "rank/query_pass.hpp"
 #include "rank/query_reader.hpp"
+#include "rank/rank_log.hpp"
 #include "rank/rank_report.hpp"
 #include "rank/search_engine.hpp"
 #include "rank/self_check.hpp"
@@ -31,40 +31,15 @@ namespace {
 
 /// A streamed pass is saved at least this often, also in the middle of a shard group.
 constexpr double kCheckpointSeconds = 300;
+/// At the end of a group it is saved unless that was done just now: tiny groups would wait for the disk all
+/// the time.
+constexpr double kGroupCheckpointSeconds = 0.2;
 /// Rows that are read at once when the queries are checked.
 constexpr std::int64_t kCheckBlockBytes = 64 << 20;
 
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
-
-std::string hex(std::uint64_t value) {
-  char text[17];
-  std::snprintf(text, sizeof text, "%016lx", static_cast<unsigned long>(value));
-  return text;
-}
-
-std::string joined_names(const std::vector<io::InputSpec>& specs) {
-  std::string text;
-  for (const io::InputSpec& spec : specs) text += (text.empty() ? "" : "\n") + io::to_string(spec);
-  return text;
-}
-
-const char* distance_name(Metric metric) {
-  switch (metric) {
-    case Metric::l2:
-      return "euclidean_squared";
-    case Metric::ip:
-      return "inner_product";
-    case Metric::cosine:
-      return "cosine_similarity";
-  }
-  return "";
+/// Name of the hash of the base's first rows in the journal.
+std::string prefix_name(std::int64_t rows) {
+  return "base rows 0:" + std::to_string(rows);
 }
 
 io::Range shifted(io::Range range, std::int64_t by) {
@@ -75,7 +50,7 @@ io::Range shifted(io::Range range, std::int64_t by) {
 /// run() is collective.
 class SearchJob {
  public:
-  SearchJob(const SearchJobConfig& config, const comm::Communicator& comm, const ProgressObserver& observer)
+  SearchJob(const SearchJobConfig& config, const comm::Communicator& comm, const JobObserver& observer)
       : config_(config), comm_(comm), observer_(observer), started_(utc_now()) {}
 
   SearchSummary run();
@@ -95,8 +70,9 @@ class SearchJob {
   const RoutedBatch& routed_batch(const QueryPass& pass, std::size_t batch);
   void keep_running(std::size_t batch, TopK slice);
   void save(const QueryPass& pass, io::Range group, std::int64_t ahead_end);
+  double seconds_since_save() const { return comm_.max(clock_.elapsed_seconds() - saved_at_); }
   bool stop_after_batch(const QueryPass& pass, std::size_t batch, io::Range group, bool last_group);
-  void note_base_hash(const QueryPass& pass, io::Range group, bool last_group);
+  void note_base_hash(bool last_group);
   void report_progress(const QueryPass& pass, io::Range group, std::size_t batches_done);
   void finish();
   void publish();
@@ -111,7 +87,7 @@ class SearchJob {
 
   const SearchJobConfig& config_;
   const comm::Communicator& comm_;
-  const ProgressObserver& observer_;
+  const JobObserver& observer_;
   std::string started_;
   PhaseClock clock_;
 
@@ -123,12 +99,14 @@ class SearchJob {
   std::unique_ptr<ShardLoader> loader_;
   std::unique_ptr<SelfChecker> checker_;
   std::string engine_name_;
+  RankLog log_;
   double roof_flops_per_second_ = 0;
 
   Shard shard_;       // what the index searches now
   io::Range loaded_;  // group that it belongs to
   std::optional<io::Range> prefetched_;
-  std::uint64_t base_hash_ = 0;  // of the groups that were seen in full, summed over ranks
+  std::uint64_t base_hash_ = 0;   // on root: of the pass's rows up to the end of the group at hand
+  std::uint64_t group_hash_ = 0;  // of the group at hand, summed over ranks
   std::uint64_t queries_hash_ = 0;
   std::int64_t rows_searched_ = 0;
   std::int64_t bytes_read_ = 0;
@@ -158,7 +136,20 @@ void SearchJob::prepare() {
   }
   summary_.warnings = inputs_.warnings;
   summary_.shape = shape_of(config_, inputs_, comm_, summary_.warnings);
-  comm::agree(comm_, [&] { summary_.plan = plan_job(summary_.shape); });
+  comm::agree(comm_, [&] {
+    summary_.plan = plan_job(summary_.shape);
+    log_ = RankLog(config_.log_folder, comm_.rank());
+  });
+  log_.info("prepared", {{"rows", summary_.shape.rows},
+                         {"d", summary_.shape.d},
+                         {"queries", summary_.shape.nq},
+                         {"k", summary_.shape.k},
+                         {"groups", summary_.plan.groups},
+                         {"batch", summary_.plan.batch},
+                         {"threads", summary_.shape.threads},
+                         {"memory_bytes", summary_.plan.memory_bytes}});
+  if (observer_.prepared && comm_.is_root())
+    observer_.prepared({summary_.shape, summary_.plan, summary_.warnings});
 }
 
 /// Reads all queries once, each rank a part, so that a bad value or a changed file is known before any
@@ -209,6 +200,7 @@ SearchSummary SearchJob::run() {
     search_passes();
   } catch (const comm::AgreedError& error) {
     if (error.kind() != ErrorKind::stopped) {
+      log_.error("failed", {{"kind", to_string(error.kind())}, {"cause", error.what()}});
       output_->discard_if_empty();
       throw;
     }
@@ -232,6 +224,8 @@ void SearchJob::open_output() {
                   "the queries' contents changed since the run that is continued here; "
                   "start over with --no-resume");
     output_->record_content_hash("queries", queries_hash_);
+    // Where every query is answered already, the base is not read again.
+    base_hash_ = output_->content_hash("base").value_or(0);
   });
 }
 
@@ -272,6 +266,10 @@ void SearchJob::load_group(io::Range group) {
   const PhaseClock::Scope scope(clock_, Phase::search);
   comm::agree(comm_, [&] { engine_->load(shard_.vectors.view(), shard_.row_ids()); });
   rows_searched_ += shard_.vectors.rows();
+  log_.info("loaded", {{"row_begin", shard_.rows.begin},
+                       {"row_end", shard_.rows.end},
+                       {"dropped", shard_.dropped_rows},
+                       {"read_seconds", shard_.read_seconds}});
   loaded_ = group;
 }
 
@@ -298,6 +296,9 @@ void SearchJob::run_pass(const QueryPass& pass, std::span<const io::Range> group
 
 void SearchJob::begin_pass(const QueryPass& pass, bool streamed) {
   streamed_ = streamed;
+  base_hash_ = 0;
+  if (comm_.is_root() && pass.rows_done > 0)
+    base_hash_ = output_->content_hash(prefix_name(pass.rows_done)).value_or(0);
   saved_at_ = clock_.elapsed_seconds();
   batches_.clear();
   batches_.resize(pass.batches.size());
@@ -369,6 +370,7 @@ const RoutedBatch& SearchJob::routed_batch(const QueryPass& pass, std::size_t ba
 }
 
 void SearchJob::search_group(const QueryPass& pass, io::Range group, bool last_group) {
+  note_base_hash(last_group);  // before the answers: a changed base must not get into them
   for (std::size_t b = 0; b < pass.batches.size(); ++b) {
     const bool seen = pass.batches[b].end <= pass.ahead_end && group.end <= pass.ahead_rows;
     if (!seen) search_batch(pass, b, last_group);
@@ -379,8 +381,7 @@ void SearchJob::search_group(const QueryPass& pass, io::Range group, bool last_g
     }
   }
   work_done_ += static_cast<double>(pass.nq()) * static_cast<double>(group.end - group.begin);
-  note_base_hash(pass, group, last_group);
-  if (!last_group) save(pass, group, 0);
+  if (!last_group && seconds_since_save() > kGroupCheckpointSeconds) save(pass, group, 0);
 }
 
 void SearchJob::search_batch(const QueryPass& pass, std::size_t batch, bool last_group) {
@@ -396,6 +397,7 @@ void SearchJob::search_batch(const QueryPass& pass, std::size_t batch, bool last
   comm::agree(comm_, [&] { output_->write(rows.begin + slice_of(rows).begin, slice); });
   output_->finish(rows);
   summary_.queries_done += rows.end - rows.begin;
+  log_.info("finished", {{"query_begin", rows.begin}, {"query_end", rows.end}});
 }
 
 /// Keeps this rank's slice of a batch, and gives all ranks the distances that further rows have to reach.
@@ -423,8 +425,13 @@ void SearchJob::save(const QueryPass& pass, io::Range group, std::int64_t ahead_
   state.rows_done = ahead_end > 0 ? group.begin : group.end;
   state.ahead_end = ahead_end;
   state.ahead_rows = ahead_end > 0 ? group.end : 0;
+  comm::agree(comm_, [&] {
+    const std::uint64_t hash = ahead_end > 0 ? base_hash_ - group_hash_ : base_hash_;
+    if (comm_.is_root()) output_->record_content_hash(prefix_name(state.rows_done), hash);
+  });
   output_->save_checkpoint(state, slices);
   saved_at_ = clock_.elapsed_seconds();
+  log_.info("checkpoint", {{"rows_done", state.rows_done}, {"ahead_end", state.ahead_end}});
 }
 
 /// True when a stop was asked for and everything that is worth keeping is on disk.
@@ -432,31 +439,28 @@ bool SearchJob::stop_after_batch(const QueryPass& pass, std::size_t batch, io::R
   const bool is_last = batch + 1 == pass.batches.size();
   const bool stop = agree_on_stop(comm_) > 0 && !(is_last && last_group);
   if (last_group || is_last) return stop && last_group;
-  const bool due = comm_.max(clock_.elapsed_seconds() - saved_at_) > kCheckpointSeconds;
+  const bool due = seconds_since_save() > kCheckpointSeconds;
   if (stop || due) save(pass, group, std::max(pass.batches[batch].end, pass.ahead_end));
   return stop;
 }
 
 /// Adds a group to the hash of the base, and compares it with what an earlier run saw once it is complete.
-void SearchJob::note_base_hash(const QueryPass& pass, io::Range group, bool last_group) {
-  const auto name = [](std::int64_t rows) { return "base rows 0:" + std::to_string(rows); };
-  const std::uint64_t of_group = comm_.sum_wrapping(shard_.content_hash);
+void SearchJob::note_base_hash(bool last_group) {
+  group_hash_ = comm_.sum_wrapping(shard_.content_hash);
   comm::agree(comm_, [&] {
     if (!comm_.is_root()) return;
-    if (group.begin == pass.rows_done)
-      base_hash_ = pass.rows_done == 0 ? 0 : output_->content_hash(name(pass.rows_done)).value_or(0);
-    base_hash_ += of_group;
-    const std::string key = last_group ? "base" : name(group.end);
-    if (const auto known = output_->content_hash(key); known && *known != base_hash_)
+    base_hash_ += group_hash_;
+    if (!last_group) return;
+    if (const auto known = output_->content_hash("base"); known && *known != base_hash_)
       throw Error(ErrorKind::config,
                   "the base's contents changed since the run that is continued here; start over with "
                   "--no-resume");
-    output_->record_content_hash(key, base_hash_);
+    output_->record_content_hash("base", base_hash_);
   });
 }
 
 void SearchJob::report_progress(const QueryPass& pass, io::Range group, std::size_t batches_done) {
-  if (!observer_ || !comm_.is_root()) return;
+  if (!observer_.progress || !comm_.is_root()) return;
   double work = work_done_;
   for (std::size_t b = 0; b < batches_done; ++b)
     work += static_cast<double>(pass.batches[b].end - pass.batches[b].begin) *
@@ -474,46 +478,17 @@ void SearchJob::report_progress(const QueryPass& pass, io::Range group, std::siz
   progress.elapsed_seconds = clock_.elapsed_seconds();
   progress.queries_per_second = seconds > 0 ? share * todo / seconds : 0;
   progress.eta_seconds = share > 0 ? seconds * (1 - share) / share : 0;
-  observer_(progress);
+  observer_.progress(progress);
 }
 
 io::Attributes SearchJob::attributes() const {
-  std::string hosts;
-  for (const RankReport& rank : summary_.ranks)
-    if (hosts.find(rank.host) == std::string::npos) hosts += (hosts.empty() ? "" : ",") + rank.host;
-  return {
-      {"metric", std::string(to_string(config_.metric))},
-      {"distance", std::string(distance_name(config_.metric))},
-      {"k", config_.k},
-      {"nq", summary_.shape.nq},
-      {"nb", inputs_.base->rows()},
-      {"d", summary_.shape.d},
-      {"base", joined_names(config_.base)},
-      {"queries", joined_names(config_.queries)},
-      {"base_identity", identities_json(config_.base)},
-      {"queries_identity", identities_json(config_.queries)},
-      {"base_content_hash", hex(base_hash_)},
-      {"queries_content_hash", hex(queries_hash_)},
-      {"query_begin", inputs_.query_rows.begin},
-      {"query_end", inputs_.query_rows.end},
-      {"base_begin", inputs_.base_rows.begin},
-      {"base_end", inputs_.base_rows.end},
-      {"nonfinite", std::string(config_.drop_nonfinite ? "drop" : "error")},
-      {"dropped_rows", summary_.dropped_rows},
-      {"index", config_.index},
-      {"engine", engine_name_},
-      {"merge", summary_.merge},
-      {"n_ranks", std::int64_t{comm_.size()}},
-      {"hosts", hosts},
-      {"devices", engine_->index().description()},
-      {"command_line", config_.command_line},
-      {"configuration", config_.configuration},
-      {"version", std::string(version())},
-      {"revision", std::string(revision())},
-      {"started", started_},
-      {"ended", utc_now()},
-      {"resumes", std::int64_t{summary_.resumes}},
-  };
+  RunFacts facts;
+  facts.base_hash = base_hash_;
+  facts.queries_hash = queries_hash_;
+  facts.engine = engine_name_;
+  facts.device = engine_->index().description();
+  facts.started = started_;
+  return result_attributes(config_, inputs_, summary_, facts);
 }
 
 RankReport SearchJob::own_report() const {
@@ -545,6 +520,7 @@ void SearchJob::finish() {
   summary_.result_paths = io::result_paths(config_.output, config_.format);
   if (!summary_.stopped) publish();
   // Once more, with publishing in it.
+  log_.info(summary_.stopped ? "stopped" : "published", {{"queries", summary_.queries_done}});
   summary_.wall_seconds = comm_.max(clock_.elapsed_seconds());
   summary_.ranks = gather_reports(own_report(), comm_);
 }
@@ -573,7 +549,7 @@ PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Commun
 }
 
 SearchSummary run_search_job(const SearchJobConfig& config, const comm::Communicator& comm,
-                             const ProgressObserver& observer) {
+                             const JobObserver& observer) {
   return_freed_rows();
   comm.barrier();  // all clocks start together, so that the phases of every rank sum to the wall time
   return SearchJob(config, comm, observer).run();

@@ -44,6 +44,8 @@ struct SearchJobConfig {
   std::int64_t self_check_queries = 16;  // re-computed in fp64 at the end
   double roof_probe_seconds = 0.3;       // how long a rank measures its own speed at start-up; 0: not
 
+  std::string log_folder;  // of one JSON-lines file a rank; empty: none
+
   std::string command_line;   // for the result's attributes
   std::string configuration;  // effective settings as TOML, for the result's attributes
 };
@@ -92,7 +94,7 @@ struct SearchSummary {
   std::vector<std::string> warnings;  // launcher, binding, narrowing, ...
 };
 
-/// Called on rank 0 between batches, and while long ones run, at most once a second.
+/// How far a run is.
 struct Progress {
   std::int64_t queries_done = 0;  // weighted by the share of the base that they have seen
   std::int64_t queries_total = 0;
@@ -102,16 +104,23 @@ struct Progress {
   double queries_per_second = 0;
   double eta_seconds = 0;
 };
-using ProgressObserver = std::function<void(const Progress&)>;
 
-/// Opens and checks the inputs and plans the job, without reading vectors. Collective over comm.
-/// @throws Error, the same on every rank
+/// What will run.
 struct PreparedJob {
   JobShape shape;
   JobPlan plan;
   std::vector<std::string> warnings;
 };
+
+/// Opens and checks the inputs and plans the job, without reading vectors. Collective over comm.
+/// @throws Error, the same on every rank
 PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Communicator& comm);
+
+/// What a caller wants to hear of a run; either may be empty. Both are called on rank 0 alone.
+struct JobObserver {
+  std::function<void(const PreparedJob&)> prepared;  // once, before the work
+  std::function<void(const Progress&)> progress;     // after every batch
+};
 
 /// Runs a search from files to a published result. Collective over comm.
 ///
@@ -119,7 +128,7 @@ PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Commun
 /// true.
 /// @throws Error, the same kind on every rank; nothing existing was touched unless config.overwrite
 SearchSummary run_search_job(const SearchJobConfig& config, const comm::Communicator& comm,
-                             const ProgressObserver& observer);
+                             const JobObserver& observer);
 
 /// Asks the running job to stop at the next safe point; async-signal-safe.
 /// @param level  1: after this batch; 2: as soon as possible, this batch is searched again by the next run

@@ -113,18 +113,16 @@ int print_dry_run(const SearchOptions& options, const comm::Communicator& world)
   return 0;
 }
 
-void announce(const SearchOptions& options, const comm::Communicator& world) {
-  if (options.quiet) return;
-  const rank::PreparedJob prepared = rank::prepare_search_job(options.job, world);
-  if (!world.is_root()) return;
+void announce(const rank::PreparedJob& prepared) {
   std::fputs(rank::to_string(prepared.plan, prepared.shape).c_str(), stderr);
   for (const std::string& warning : prepared.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
 }
 
 rank::SearchSummary run_with_progress(const SearchOptions& options, const comm::Communicator& world) {
   ProgressDisplay display(options.job.output, ProgressDisplay::style_for(stderr, options.quiet), stderr);
-  rank::ProgressObserver observer;
-  if (world.is_root()) observer = [&](const rank::Progress& progress) { display.update(progress); };
+  rank::JobObserver observer;
+  observer.progress = [&](const rank::Progress& progress) { display.update(progress); };
+  if (!options.quiet) observer.prepared = announce;
   rank::SearchSummary summary = rank::run_search_job(options.job, world, observer);
   if (world.is_root()) display.end(!summary.stopped);
   return summary;
@@ -158,7 +156,6 @@ int run_search(const Arguments& arguments, const comm::Communicator& world) {
   if (options.dry_run) return print_dry_run(options, world);
 
   install_stop_signals();
-  announce(options, world);
   const rank::SearchSummary summary = run_with_progress(options, world);
   decide_on_root(world, [&]() -> std::string {
     print_summary(options, summary);

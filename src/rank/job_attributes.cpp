@@ -1,0 +1,99 @@
+#include "rank/job_attributes.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cinttypes>
+#include <cstdio>
+#include <ctime>
+#include <vector>
+
+#include "core/version.hpp"
+#include "rank/job_output.hpp"
+
+namespace mpishards::rank {
+
+namespace {
+
+std::string hex(std::uint64_t value) {
+  std::array<char, 17> text{};
+  std::snprintf(text.data(), text.size(), "%016" PRIx64, value);
+  return text.data();
+}
+
+std::string joined_names(const std::vector<io::InputSpec>& specs) {
+  std::string text;
+  for (const io::InputSpec& spec : specs) text += (text.empty() ? "" : "\n") + io::to_string(spec);
+  return text;
+}
+
+std::string distance_name(Metric metric) {
+  switch (metric) {
+    case Metric::l2:
+      return "euclidean_squared";
+    case Metric::ip:
+      return "inner_product";
+    case Metric::cosine:
+      return "cosine_similarity";
+  }
+  return "";
+}
+
+/// Different hosts, in rank order, separated by commas.
+std::string hosts_of(const std::vector<RankReport>& ranks) {
+  std::vector<std::string> hosts;
+  for (const RankReport& rank : ranks)
+    if (std::ranges::find(hosts, rank.host) == hosts.end()) hosts.push_back(rank.host);
+  std::string text;
+  for (const std::string& host : hosts) text += (text.empty() ? "" : ",") + host;
+  return text;
+}
+
+}  // namespace
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text.data();
+}
+
+io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs& inputs,
+                                 const SearchSummary& summary, const RunFacts& facts) {
+  return {
+      {"metric", std::string(to_string(config.metric))},
+      {"distance", distance_name(config.metric)},
+      {"k", config.k},
+      {"nq", summary.shape.nq},
+      {"nb", inputs.base->rows()},
+      {"d", summary.shape.d},
+      {"base", joined_names(config.base)},
+      {"queries", joined_names(config.queries)},
+      {"base_identity", identities_json(config.base)},
+      {"queries_identity", identities_json(config.queries)},
+      {"base_content_hash", hex(facts.base_hash)},
+      {"queries_content_hash", hex(facts.queries_hash)},
+      {"query_begin", inputs.query_rows.begin},
+      {"query_end", inputs.query_rows.end},
+      {"base_begin", inputs.base_rows.begin},
+      {"base_end", inputs.base_rows.end},
+      {"nonfinite", std::string(config.drop_nonfinite ? "drop" : "error")},
+      {"dropped_rows", summary.dropped_rows},
+      {"index", config.index},
+      {"engine", facts.engine},
+      {"devices", facts.device},
+      {"merge", summary.merge},
+      {"n_ranks", std::int64_t{summary.shape.n_ranks}},
+      {"hosts", hosts_of(summary.ranks)},
+      {"command_line", config.command_line},
+      {"configuration", config.configuration},
+      {"version", std::string(version())},
+      {"revision", std::string(revision())},
+      {"started", facts.started},
+      {"ended", utc_now()},
+      {"resumes", std::int64_t{summary.resumes}},
+  };
+}
+
+}  // namespace mpishards::rank
