@@ -66,7 +66,8 @@ std::string headline_text(const rank::SearchSummary& summary, const ReportNumber
   text += "search    " + with_prefix(n.flops_per_second, "FLOP/s");
   if (n.roof_flops_per_second > 0)
     text += ", " + format_percent(n.roof_share) + " of the roof (" +
-            with_prefix(n.roof_flops_per_second, "FLOP/s") + ", matrix products, measured at start-up)";
+            with_prefix(n.roof_flops_per_second, "FLOP/s") +
+            ", multiply-adds in registers, measured at start-up)";
   text += "\n";
   if (summary.pure_read_seconds > 0)
     text += format("overhead  %s above the pure-read floor of %s\n", format_percent(n.read_overhead).c_str(),

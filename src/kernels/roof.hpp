@@ -2,11 +2,17 @@
 
 namespace mpishards::kernels {
 
-/// Rate of float32 matrix products on this process's cores, in floating-point operations a second: the roof
-/// that reports and plans compare with. Best of several products of 1024 x 512 x 512 for each thread, run
-/// together.
-/// @param threads  >= 1
+/// What this process's cores can do at most: float32 fused multiply-adds on registers, without any memory, in
+/// the widest vectors that the machine has; in floating-point operations a second. The roof that reports
+/// compare with.
+/// @param threads  >= 1, run together
 /// @param seconds  how long to measure; 0 returns 0 at once
-double measure_roof_flops(int threads, double seconds);
+double measure_peak_flops(int threads, double seconds);
+
+/// What a matrix product reaches on them (float32, 1024 x 512 x 512 for each thread): what plans expect of a
+/// search.
+/// @param threads  >= 1, run together
+/// @param seconds  how long to measure; 0 returns 0 at once
+double measure_product_flops(int threads, double seconds);
 
 }  // namespace mpishards::kernels

@@ -15,7 +15,7 @@ namespace mpishards::rank {
 namespace {
 
 constexpr std::int64_t kPairBytes = 12;  // an id and a distance
-constexpr double kBatchFlops = 5e11;     // a few seconds on one CPU rank: progress and stops stay prompt
+constexpr double kBatchFlops = 2e11;     // a few seconds on one CPU rank: progress and stops stay prompt
 constexpr std::int64_t kMinBatch = 256;
 constexpr std::int64_t kMaxBatch = 65536;
 

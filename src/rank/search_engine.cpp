@@ -13,7 +13,7 @@ namespace mpishards::rank {
 namespace {
 
 /// A second stop signal is obeyed between pieces of this many queries.
-constexpr std::int64_t kPieceQueries = 4096;
+constexpr std::int64_t kPieceQueries = 2048;
 
 }  // namespace
 

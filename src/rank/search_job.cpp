@@ -31,9 +31,9 @@ namespace {
 
 /// A streamed pass is saved at least this often, also in the middle of a shard group.
 constexpr double kCheckpointSeconds = 300;
-/// At the end of a group it is saved unless that was done just now: tiny groups would wait for the disk all
-/// the time.
-constexpr double kGroupCheckpointSeconds = 0.2;
+/// At the end of a group it is saved where saving takes at most about this share of the time: tiny groups
+/// would wait for the disk all the time.
+constexpr double kCheckpointShare = 0.1;
 /// Rows that are read at once when the queries are checked.
 constexpr std::int64_t kCheckBlockBytes = 64 << 20;
 
@@ -119,6 +119,7 @@ class SearchJob {
   std::vector<std::vector<float>> bounds_;
   bool streamed_ = false;
   double saved_at_ = 0;
+  double save_seconds_ = 0;  // that the last save took
 
   // Query x row pairs, for the progress: all of the job's, and those of passes and groups that are done.
   double work_done_ = 0;
@@ -170,6 +171,7 @@ void SearchJob::check_queries() {
 }
 
 void SearchJob::make_engine() {
+  double product_flops_per_second = 0;
   comm::agree(comm_, [&] {
     engine_name_ = kernels::resolve_engine(config_.engine);
     engine_ = std::make_unique<SearchEngine>(
@@ -183,10 +185,13 @@ void SearchJob::make_engine() {
     loader_ = std::make_unique<ShardLoader>(*inputs_.base, config_.drop_nonfinite);
     checker_ = std::make_unique<SelfChecker>(config_.metric, summary_.shape.k, summary_.shape.threads);
     if (comm_.is_root()) reader_ = std::make_unique<QueryReader>(*inputs_.queries);
-    roof_flops_per_second_ = kernels::measure_roof_flops(summary_.shape.threads, config_.roof_probe_seconds);
+    roof_flops_per_second_ =
+        kernels::measure_peak_flops(summary_.shape.threads, config_.roof_probe_seconds / 3);
+    product_flops_per_second =
+        kernels::measure_product_flops(summary_.shape.threads, config_.roof_probe_seconds * 2 / 3);
   });
   JobRoofs roofs;
-  roofs.flops_per_second = comm_.min(roof_flops_per_second_);
+  roofs.flops_per_second = comm_.min(product_flops_per_second);
   comm::agree(comm_, [&] { summary_.plan = plan_job(summary_.shape, roofs); });
 }
 
@@ -381,7 +386,7 @@ void SearchJob::search_group(const QueryPass& pass, io::Range group, bool last_g
     }
   }
   work_done_ += static_cast<double>(pass.nq()) * static_cast<double>(group.end - group.begin);
-  if (!last_group && seconds_since_save() > kGroupCheckpointSeconds) save(pass, group, 0);
+  if (!last_group && seconds_since_save() * kCheckpointShare >= save_seconds_) save(pass, group, 0);
 }
 
 void SearchJob::search_batch(const QueryPass& pass, std::size_t batch, bool last_group) {
@@ -417,6 +422,7 @@ void SearchJob::keep_running(std::size_t batch, TopK slice) {
 /// group, the others not; 0: all have
 void SearchJob::save(const QueryPass& pass, io::Range group, std::int64_t ahead_end) {
   const PhaseClock::Scope scope(clock_, Phase::write);
+  const double begin = clock_.elapsed_seconds();
   std::vector<std::pair<std::int64_t, const TopK*>> slices;
   for (std::size_t b = 0; b < pass.batches.size(); ++b)
     slices.emplace_back(pass.batches[b].begin + slice_of(pass.batches[b]).begin, &running_[b]);
@@ -431,6 +437,7 @@ void SearchJob::save(const QueryPass& pass, io::Range group, std::int64_t ahead_
   });
   output_->save_checkpoint(state, slices);
   saved_at_ = clock_.elapsed_seconds();
+  save_seconds_ = comm_.max(saved_at_ - begin);
   log_.info("checkpoint", {{"rows_done", state.rows_done}, {"ahead_end", state.ahead_end}});
 }
 

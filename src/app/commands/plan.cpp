@@ -57,7 +57,7 @@ Device cpu(int threads, bool measure) {
   device.memory_bytes =
       static_cast<std::int64_t>(kCpuMemoryShare * static_cast<double>(rank::available_memory_bytes()));
   device.memory_origin = "80 % of what this host has left";
-  if (measure) device.flops_per_second = kernels::measure_roof_flops(threads, kProbeSeconds);
+  if (measure) device.flops_per_second = kernels::measure_product_flops(threads, kProbeSeconds);
   device.flops_origin = "matrix products measured here with " + std::to_string(threads) + " thread(s)";
   return device;
 }
