@@ -37,6 +37,9 @@ struct ResultLayout {
   std::int32_t id_bytes = 8;  // 4 in ibin
   bool may_create = false;    // checkpoints: whoever opens the slices first makes the file
 
+  std::int64_t neighbors_bytes() const;
+  std::int64_t distances_bytes() const;
+
   /// One line of text and back, for broadcasting.
   std::string serialize() const;
   static ResultLayout deserialize(const std::string& text);
