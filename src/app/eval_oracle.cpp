@@ -1,0 +1,119 @@
+#include "app/eval_oracle.hpp"
+
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
+
+#include "app/result_attributes.hpp"
+#include "core/error.hpp"
+#include "io/input_spec.hpp"
+
+namespace mpishards::app {
+
+namespace {
+
+std::vector<io::InputSpec> specs_of_lines(const std::string& lines) {
+  std::vector<io::InputSpec> specs;
+  std::istringstream parts(lines);
+  for (std::string line; std::getline(parts, line);)
+    if (!line.empty()) specs.push_back(io::parse_input_spec(line));
+  return specs;
+}
+
+/// One of the result's inputs, "base" or "queries".
+struct NamedInput {
+  std::string name;
+  std::string default_dataset;
+  std::vector<std::string> given;  // its new place; empty: where it was
+};
+
+std::vector<io::InputSpec> specs_of_input(const io::ResultReader& result, const std::string& result_path,
+                                          const NamedInput& input) {
+  if (!input.given.empty()) return io::expand_inputs(input.given, input.default_dataset);
+  const std::vector<io::InputSpec> specs =
+      specs_of_lines(required_attribute<std::string>(result, result_path, input.name));
+  for (const io::InputSpec& spec : specs)
+    if (!io::exists(spec.path))
+      throw Error(ErrorKind::input_missing, spec.path + ", which " + result_path +
+                                                " was computed from, is not here; " +
+                                                "name its new place with --" + input.name);
+  return specs;
+}
+
+/// Compares the files with those that were searched. Another time stamp is a warning, other contents an
+/// error.
+void check_identity(const io::ResultReader& result, const NamedInput& input,
+                    const std::vector<io::InputSpec>& specs) {
+  const std::optional<std::string> text = attribute<std::string>(result, input.name + "_identity");
+  if (!text) {
+    std::fprintf(
+        stderr, "mpishards: warning: the result does not say what its %s looked like; it is taken as it is\n",
+        input.name.c_str());
+    return;
+  }
+  const nlohmann::json identities = nlohmann::json::parse(*text, nullptr, false);
+  if (!identities.is_array() || identities.size() != specs.size())
+    throw Error(ErrorKind::data, "the result was computed from " + std::to_string(identities.size()) +
+                                     " files of " + input.name + ", here are " +
+                                     std::to_string(specs.size()));
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    const io::InputIdentity now = io::identify(specs[i].path);
+    const nlohmann::json& then = identities[i];
+    if (then.value("size_bytes", std::int64_t{0}) != now.size_bytes ||
+        then.value("checksum", std::uint64_t{0}) != now.checksum)
+      throw Error(ErrorKind::data, now.path + " has changed since the search (it had " +
+                                       std::to_string(then.value("size_bytes", std::int64_t{0})) +
+                                       " bytes, has " + std::to_string(now.size_bytes) +
+                                       "); restore it, or search again");
+    if (then.value("mtime_ns", std::int64_t{0}) != now.mtime_ns)
+      std::fprintf(stderr, "mpishards: warning: %s has another time stamp than when it was searched\n",
+                   now.path.c_str());
+  }
+}
+
+std::unique_ptr<io::VectorSource> open_input(const io::ResultReader& result, const std::string& result_path,
+                                             const NamedInput& input) {
+  const std::vector<io::InputSpec> specs = specs_of_input(result, result_path, input);
+  check_identity(result, input, specs);
+  return io::open_sources(specs);
+}
+
+/// Checks that the result's rows and the queries' and base's fit what its attributes say.
+void check_ranges(const OracleTask& task, const std::string& result_path) {
+  if (task.query_begin < 0 || task.query_begin + task.result->nq() > task.queries->rows())
+    throw Error(ErrorKind::data, result_path + " answers queries from " + std::to_string(task.query_begin) +
+                                     " to " + std::to_string(task.query_begin + task.result->nq()) +
+                                     ", but " + task.queries->name() + " has " +
+                                     std::to_string(task.queries->rows()));
+  if (task.base_begin < 0 || task.base_begin > task.base_end || task.base_end > task.base->rows())
+    throw Error(ErrorKind::data, result_path + " covers base rows from " + std::to_string(task.base_begin) +
+                                     " to " + std::to_string(task.base_end) + ", but " + task.base->name() +
+                                     " has " + std::to_string(task.base->rows()));
+}
+
+}  // namespace
+
+OracleReport judge_by_oracle(const OracleRequest& request) {
+  const auto result = io::open_result(request.result_path);
+  if (const auto covered = attribute<std::string>(*result, "base_covered"))
+    throw Error(ErrorKind::data, request.result_path + " was merged without all parts: it covers base rows " +
+                                     *covered + " only; merge it again when the others are there");
+  const auto base = open_input(*result, request.result_path, {"base", "train", request.base});
+  const auto queries = open_input(*result, request.result_path, {"queries", "test", request.queries});
+  OracleTask task;
+  task.base = base.get();
+  task.queries = queries.get();
+  task.result = result.get();
+  task.metric = metric_from_string(required_attribute<std::string>(*result, request.result_path, "metric"));
+  task.query_begin = attribute<std::int64_t>(*result, "query_begin").value_or(0);
+  task.base_begin = attribute<std::int64_t>(*result, "base_begin").value_or(0);
+  task.base_end = attribute<std::int64_t>(*result, "base_end").value_or(base->rows());
+  task.drop_nonfinite = attribute<std::string>(*result, "nonfinite").value_or("error") == "drop";
+  task.threads = request.threads;
+  check_ranges(task, request.result_path);
+  return {result->nq(), consult_oracle(task, sample_rows(result->nq(), request.count, request.seed))};
+}
+
+}  // namespace mpishards::app

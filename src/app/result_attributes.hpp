@@ -1,0 +1,28 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "core/error.hpp"
+#include "io/results_writer.hpp"
+
+namespace mpishards::app {
+
+/// What a result says about itself; nothing where it doesn't or says it as another type.
+template <class T>
+std::optional<T> attribute(const io::ResultReader& file, const std::string& name) {
+  const auto found = file.attributes().find(name);
+  if (found == file.attributes().end() || !std::holds_alternative<T>(found->second)) return std::nullopt;
+  return std::get<T>(found->second);
+}
+
+/// @throws Error{data}
+template <class T>
+T required_attribute(const io::ResultReader& file, const std::string& path, const std::string& name) {
+  if (std::optional<T> value = attribute<T>(file, name)) return *value;
+  throw Error(ErrorKind::data, path + " has no attribute '" + name +
+                                   "'; expected a result that mpishards search has finished");
+}
+
+}  // namespace mpishards::app
