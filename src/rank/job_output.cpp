@@ -105,12 +105,12 @@ io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs
   const auto add_inputs = [&identity](const std::string& role, const std::vector<io::InputSpec>& specs) {
     identity.emplace_back("number of " + role + " files", std::to_string(specs.size()));
     for (std::size_t i = 0; i < specs.size(); ++i) {
-      const std::string name = role + " " + std::to_string(i) + " ";
+      const std::string name = io::to_string(specs[i]);
       const io::InputIdentity file = io::identify(specs[i].path);
-      identity.emplace_back(name + "name", io::to_string(specs[i]));
-      identity.emplace_back(name + "size", std::to_string(file.size_bytes));
-      identity.emplace_back(name + "modification time", std::to_string(file.mtime_ns));
-      identity.emplace_back(name + "checksum", std::to_string(file.checksum));
+      identity.emplace_back(role + " file " + std::to_string(i), name);
+      identity.emplace_back(role + " " + name + " size", std::to_string(file.size_bytes));
+      identity.emplace_back(role + " " + name + " modification time", std::to_string(file.mtime_ns));
+      identity.emplace_back(role + " " + name + " checksum", std::to_string(file.checksum));
     }
   };
   add_inputs("base", config.base);
