@@ -86,7 +86,7 @@ class Comparer {
            DistanceTolerance tolerance, const std::vector<std::int64_t>& at)
       : pairing_(pairing),
         ours_(conventions_of(metric).front()),
-        theirs_(std::move(truth_convention)),
+        theirs_(truth_convention),
         tolerance_(tolerance) {
     for (const std::int64_t count : at) comparison_.at.push_back({count, {}, {}, {}});
   }
