@@ -81,6 +81,8 @@ constexpr OptionRow kOptions[] = {
     {"nonfinite", 0, OptionKind::choice, "error", 0, nonfinite_choices, "WHAT",
      "base rows with NaN or infinity: refuse, or drop and count"},
     {"self-check", 0, OptionKind::count, "16", 0, nullptr, "N", "queries to re-compute in fp64 at the end"},
+    {"checkpoint", 0, OptionKind::count, "30", 0, nullptr, "SECONDS",
+     "save the state of a streamed base this often; 0: after every shard group"},
     {"overwrite", 0, OptionKind::flag, "false", 0, nullptr, "", "replace an existing result"},
     {"no-resume", 0, OptionKind::flag, "false", 0, nullptr, "",
      "start over instead of continuing a stopped run"},
@@ -410,6 +412,7 @@ SearchOptions to_search_options(const Settings& settings, const std::string& com
   job.resume = !is_set(settings, "no-resume");
   job.self_check_queries = count_or(settings, "self-check", job.self_check_queries);
   if (const std::string* log = text_of(settings, "log")) job.log_folder = *log;
+  job.checkpoint_seconds = static_cast<double>(count_or(settings, "checkpoint", 30));
   job.command_line = command_line;
   job.configuration = to_toml(settings, false);
   options.dry_run = is_set(settings, "dry-run");

@@ -29,10 +29,7 @@ namespace mpishards::rank {
 
 namespace {
 
-/// A streamed pass is saved at least this often, also in the middle of a shard group.
-constexpr double kCheckpointSeconds = 300;
-/// At the end of a group it is saved where saving takes at most about this share of the time: tiny groups
-/// would wait for the disk all the time.
+/// Saving the state of a streamed pass takes at most about this share of the time.
 constexpr double kCheckpointShare = 0.1;
 /// Rows that are read at once when the queries are checked.
 constexpr std::int64_t kCheckBlockBytes = 64 << 20;
@@ -70,7 +67,7 @@ class SearchJob {
   const RoutedBatch& routed_batch(const QueryPass& pass, std::size_t batch);
   void keep_running(std::size_t batch, TopK slice);
   void save(const QueryPass& pass, io::Range group, std::int64_t ahead_end);
-  double seconds_since_save() const { return comm_.max(clock_.elapsed_seconds() - saved_at_); }
+  bool is_checkpoint_due() const;
   bool stop_after_batch(const QueryPass& pass, std::size_t batch, io::Range group, bool last_group);
   void note_base_hash(bool last_group);
   void report_progress(const QueryPass& pass, io::Range group, std::size_t batches_done);
@@ -386,7 +383,7 @@ void SearchJob::search_group(const QueryPass& pass, io::Range group, bool last_g
     }
   }
   work_done_ += static_cast<double>(pass.nq()) * static_cast<double>(group.end - group.begin);
-  if (!last_group && seconds_since_save() * kCheckpointShare >= save_seconds_) save(pass, group, 0);
+  if (!last_group && (config_.checkpoint_seconds == 0 || is_checkpoint_due())) save(pass, group, 0);
 }
 
 void SearchJob::search_batch(const QueryPass& pass, std::size_t batch, bool last_group) {
@@ -441,13 +438,19 @@ void SearchJob::save(const QueryPass& pass, io::Range group, std::int64_t ahead_
   log_.info("checkpoint", {{"rows_done", state.rows_done}, {"ahead_end", state.ahead_end}});
 }
 
+/// Whether enough was done since the state was saved last; the same on every rank. Collective.
+bool SearchJob::is_checkpoint_due() const {
+  const double seconds = comm_.max(clock_.elapsed_seconds() - saved_at_);
+  return seconds >= config_.checkpoint_seconds && seconds * kCheckpointShare >= save_seconds_;
+}
+
 /// True when a stop was asked for and everything that is worth keeping is on disk.
 bool SearchJob::stop_after_batch(const QueryPass& pass, std::size_t batch, io::Range group, bool last_group) {
   const bool is_last = batch + 1 == pass.batches.size();
   const bool stop = agree_on_stop(comm_) > 0 && !(is_last && last_group);
   if (last_group || is_last) return stop && last_group;
-  const bool due = seconds_since_save() > kCheckpointSeconds;
-  if (stop || due) save(pass, group, std::max(pass.batches[batch].end, pass.ahead_end));
+  if (stop || (config_.checkpoint_seconds > 0 && is_checkpoint_due()))
+    save(pass, group, std::max(pass.batches[batch].end, pass.ahead_end));
   return stop;
 }
 

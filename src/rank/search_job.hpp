@@ -44,7 +44,8 @@ struct SearchJobConfig {
   std::int64_t self_check_queries = 16;  // re-computed in fp64 at the end
   double roof_probe_seconds = 0.3;       // how long a rank measures its own speed at start-up; 0: not
 
-  std::string log_folder;  // of one JSON-lines file a rank; empty: none
+  double checkpoint_seconds = 30;  // between saved states of a streamed base; 0: after every shard group
+  std::string log_folder;          // of one JSON-lines file a rank; empty: none
 
   std::string command_line;   // for the result's attributes
   std::string configuration;  // effective settings as TOML, for the result's attributes

@@ -9,7 +9,7 @@ import pytest
 import support
 
 QUERIES = 120
-STREAMED = ["--memory", "1400KiB", "--batch", "40"]
+STREAMED = ["--memory", "1400KiB", "--batch", "40", "--checkpoint", "0"]
 CANNOT_CREATE = 73
 
 
