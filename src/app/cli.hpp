@@ -36,7 +36,8 @@ class Cli {
   cxxopts::Options options_;
 };
 
-/// The candidate nearest to `text` by edit distance, or empty when none is near enough to be meant.
+/// The candidate nearest to `text` by edit distance, else one that begins like it; empty when none is near
+/// enough to be meant.
 std::string nearest(std::string_view text, const std::vector<std::string>& candidates);
 
 }  // namespace mpishards::app

@@ -24,7 +24,7 @@ void print_usage(std::FILE* stream) {
       std::string(version()).c_str());
   for (const app::CommandRow& row : app::command_registry())
     std::fprintf(stream, "  %-9s %s\n", std::string(row.name).c_str(), std::string(row.help).c_str());
-  std::fputs("\nmpishards COMMAND --help describes one command.\n", stream);
+  std::fputs("\nmpishards COMMAND --help, or mpishards help COMMAND, describes one command.\n", stream);
 }
 
 const app::CommandRow& find_command(const std::string& name) {
@@ -80,14 +80,17 @@ int run_under_mpi(const app::CommandRow& command, const app::Arguments& argument
 
 int main(int argc, char** argv) {
   const std::vector<std::string> all(argv + 1, argv + argc);
-  if (all.empty() || all[0] == "--help" || all[0] == "-h" || all[0] == "help") {
+  const bool asks_for_help = !all.empty() && (all[0] == "--help" || all[0] == "-h" || all[0] == "help");
+  const bool of_command = asks_for_help && all[0] == "help" && all.size() > 1;  // mpishards help search
+  if (all.empty() || (asks_for_help && !of_command)) {
     print_usage(all.empty() ? stderr : stdout);
     return all.empty() ? exit_code(ErrorKind::usage) : 0;
   }
   try {
-    const std::string name = all[0] == "--version" ? "version" : all[0];
-    const app::CommandRow& command = find_command(name);
-    const app::Arguments arguments(all.begin() + 1, all.end());
+    const std::string typed = of_command ? all[1] : all[0];
+    const app::CommandRow& command = find_command(typed == "--version" ? "version" : typed);
+    const app::Arguments arguments =
+        of_command ? app::Arguments{"--help"} : app::Arguments(all.begin() + 1, all.end());
     if (command.needs_mpi) return run_under_mpi(command, arguments, argc, argv);
     return run_alone(command, arguments);
   } catch (const Error& error) {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import support
 
-USAGE, MISSING, CONFIG = 64, 66, 78
+USAGE, MISSING, UNAVAILABLE, CONFIG = 64, 66, 69, 78
 COMMANDS = ["search", "eval", "merge", "info", "convert", "plan", "doctor", "bench", "version"]
 DIM, ROWS, QUERIES = 8, 60, 7
 
@@ -65,6 +65,11 @@ def test_help_of_every_command_has_an_example(command, name, flag):
     assert f"mpishards {name}" in result.stdout.split("Usage:")[1].split("Example:")[0]
 
 
+@pytest.mark.parametrize("name", ["search", "plan"])
+def test_help_command_is_the_same_as_the_flag(command, name):
+    assert support.run(["help", command(name)]).stdout == support.run([name, "--help"]).stdout != ""
+
+
 def test_help_is_printed_once_by_several_ranks():
     result = support.run(["search", "--help"], np=3)
     assert result.code == 0 and result.stdout.count("Usage:") == 1, result
@@ -83,9 +88,19 @@ def test_without_a_command_usage_goes_to_stderr():
 
 @pytest.mark.parametrize("ranks", [None, 2])
 @pytest.mark.parametrize("typed, meant", [("--quries", "--queries"), ("--merg", "--merge"), ("--metrc", "--metric"),
-                                          ("--overwrit", "--overwrite")])
+                                          ("--overwrit", "--overwrite"), ("--query", "--queries")])
 def test_typo_in_a_flag(work, ranks, typed, meant):
     assert_says(support.run(search_line(work, f"{typed}=x"), np=ranks), USAGE, typed, f"did you mean {meant}?")
+
+
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_typo_in_a_letter(work, ranks):
+    assert_says(support.run(search_line(work, "-K", 5), np=ranks), USAGE, "unknown option -K", "did you mean -k?")
+
+
+def test_glob_that_the_shell_expanded(work):
+    line = ["search", "--base", work / "a.h5", work / "b.h5", "--queries", work / "v.h5", "-o", work / "out.h5"]
+    assert_says(support.run(line), USAGE, "b.h5", "quote the glob or repeat --base")
 
 
 @pytest.mark.parametrize("typed, meant", [("serach", "search"), ("inf", "info"), ("doctr", "doctor")])
@@ -241,6 +256,11 @@ def test_plan_prints_a_job_script(command, tmp_path):
     script.write_text(result.stdout)
     subprocess.run(["bash", "-n", script], check=True)
     assert "#SBATCH --signal=" in result.stdout and "#SBATCH --requeue" in result.stdout
+
+
+def test_plan_prints_no_job_script_that_this_program_cannot_carry_out(command):
+    line = [command("plan"), "--rows", "30M", "--dim", 1024, "--queries", "10k", "--device", "h200", "--sbatch"]
+    assert_says(support.run(line), UNAVAILABLE, "--device cpu")
 
 
 def test_bench_has_one_row_for_each_shape(command):

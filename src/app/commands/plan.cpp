@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -15,6 +16,7 @@
 #include "app/report.hpp"
 #include "core/error.hpp"
 #include "core/narrow.hpp"
+#include "kernels/index.hpp"
 #include "kernels/roof.hpp"
 #include "rank/host_info.hpp"
 #include "rank/job_plan.hpp"
@@ -30,6 +32,7 @@ constexpr double kCpuMemoryShare = 0.8;  // the rest is the system's and the pag
 /// What one rank has, and where the numbers come from.
 struct Device {
   std::string name;
+  std::string_view engine;  // of the index registry: what a search on this device needs
   std::int64_t memory_bytes = 0;
   std::string memory_origin;
   double flops_per_second = 0;
@@ -44,6 +47,7 @@ constexpr double kH200Flops = 790e12;
 
 Device h200() {
   return {"h200",
+          "cuda",
           kH200Bytes,
           "data sheet limit of one H200",
           kH200Flops,
@@ -53,7 +57,7 @@ Device h200() {
 }
 
 Device cpu(int threads, bool measure) {
-  Device device{"cpu", 0, "", 0, "", ""};
+  Device device{"cpu", "cpu", 0, "", 0, "", ""};
   device.memory_bytes =
       static_cast<std::int64_t>(kCpuMemoryShare * static_cast<double>(rank::available_memory_bytes()));
   device.memory_origin = "80 % of what this host has left";
@@ -66,6 +70,7 @@ struct Request {
   rank::JobShape shape;
   rank::JobRoofs roofs;
   Device device;
+  bool memory_given = false;
   bool ranks_given = false;
   bool json = false;
   bool sbatch = false;
@@ -121,7 +126,12 @@ Device device_for(const cxxopts::ParseResult& options, int threads) {
     throw Error(ErrorKind::usage, "unknown device '" + name + "'; known: auto, cpu, h200");
   }
   if (options.count("memory") > 0) {
-    device.memory_bytes = rank::parse_bytes(options["memory"].as<std::string>());
+    const std::int64_t bytes = rank::parse_bytes(options["memory"].as<std::string>());
+    if (name == "h200" && bytes > kH200Bytes)
+      throw Error(ErrorKind::usage, "--memory " + options["memory"].as<std::string>() +
+                                        " is more than one H200 has, " + rank::format_bytes(kH200Bytes) +
+                                        "; give at most that, or --device cpu");
+    device.memory_bytes = bytes;
     device.memory_origin = "--memory";
   }
   if (options.count("flops") > 0) {
@@ -131,12 +141,36 @@ Device device_for(const cxxopts::ParseResult& options, int threads) {
   return device;
 }
 
+DType vector_dtype(const std::string& name) {
+  const DType dtype = dtype_from_string(name);
+  if (dtype == DType::i32 || dtype == DType::i64)
+    throw Error(ErrorKind::usage,
+                "--dtype " + name + " is no vector type; expected f32, f16, bf16, f64, u8 or i8");
+  return dtype;
+}
+
+bool has_engine(std::string_view engine) {
+  return std::ranges::any_of(kernels::index_registry(),
+                             [&](const kernels::IndexRow& row) { return row.engine == engine; });
+}
+
+/// A job script is only printed for what this build carries out, and it is text of its own.
+void refuse_script(const Request& request) {
+  if (request.json)
+    throw Error(ErrorKind::usage, "--json and --sbatch print different documents; give one of them");
+  if (!has_engine(request.device.engine))
+    throw Error(ErrorKind::unavailable, "--sbatch --device " + request.device.name + ": this build has no " +
+                                            std::string(request.device.engine) +
+                                            " engine, the job could not run; print the script for --device "
+                                            "cpu");
+}
+
 Request read_request(const cxxopts::ParseResult& options) {
   Request request;
   rank::JobShape& shape = request.shape;
   shape.rows = required_count(options, "rows", "30M");
   shape.d = required_count(options, "dim", "1024");
-  shape.dtype = dtype_from_string(text_or(options, "dtype", "f32"));
+  shape.dtype = vector_dtype(text_or(options, "dtype", "f32"));
   shape.nq = required_count(options, "queries", "10k");
   shape.k = parse_count(text_or(options, "k", "10"));
   if (shape.k < 1) throw Error(ErrorKind::usage, "-k = " + std::to_string(shape.k) + ", expected at least 1");
@@ -144,6 +178,7 @@ Request read_request(const cxxopts::ParseResult& options) {
                                                            : std::max(1, rank::bound_cores()));
   request.device = device_for(options, shape.threads);
   shape.memory_bytes = request.device.memory_bytes;
+  request.memory_given = options.count("memory") > 0;
   request.roofs.flops_per_second = request.device.flops_per_second;
   if (options.count("read-rate") > 0)
     request.roofs.read_bytes_per_second = parse_rate(options["read-rate"].as<std::string>(), "B");
@@ -151,6 +186,7 @@ Request read_request(const cxxopts::ParseResult& options) {
   if (request.ranks_given) shape.n_ranks = narrow<int>(required_count(options, "ranks", "4"));
   request.json = options.count("json") > 0;
   request.sbatch = options.count("sbatch") > 0;
+  if (request.sbatch) refuse_script(request);
   return request;
 }
 
@@ -178,8 +214,29 @@ std::int64_t fewest_resident_ranks(const rank::JobShape& shape, const rank::JobR
   return enough;
 }
 
+/// Long times in the two largest of days, hours, minutes and seconds: "1 h 25 min".
+std::string human_seconds(double seconds) {
+  struct Unit {
+    double seconds;
+    const char* name;
+  };
+  constexpr std::array<Unit, 4> kUnits = {{{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}}};
+  for (std::size_t i = 0; i + 1 < kUnits.size(); ++i) {
+    const Unit& large = kUnits[i];
+    const Unit& small = kUnits[i + 1];
+    const double smalls = std::round(seconds / small.seconds);
+    const double per_large = large.seconds / small.seconds;
+    if (smalls < (i + 2 == kUnits.size() ? 2 * per_large : per_large)) continue;
+    std::array<char, 64> text{};
+    std::snprintf(text.data(), text.size(), "%.0f %s %.0f %s", std::floor(smalls / per_large), large.name,
+                  std::fmod(smalls, per_large), small.name);
+    return text.data();
+  }
+  return format_seconds(seconds);
+}
+
 std::string duration_or_unknown(double seconds, const std::string& how_to_know) {
-  return seconds > 0 ? format_seconds(seconds) : "unknown (" + how_to_know + ")";
+  return seconds > 0 ? human_seconds(seconds) : "unknown (" + how_to_know + ")";
 }
 
 void print_text(const Request& request, const rank::JobPlan& plan) {
@@ -219,13 +276,24 @@ std::string time_limit(const rank::JobPlan& plan) {
   return text.data();
 }
 
-std::int64_t megabytes_with_room(std::int64_t bytes) {
-  return (bytes + bytes / 4) / (1 << 20) + 1024;
+constexpr std::int64_t kMebibyte = 1 << 20;
+constexpr std::int64_t kProgramBytes = 1024 * kMebibyte;  // program, MPI and HDF5, beside what is planned
+
+/// What the job asks of a node: the plan with room for what it does not count, never more than --memory.
+std::int64_t node_bytes(const Request& request, const rank::JobPlan& plan) {
+  const std::int64_t with_room = plan.memory_bytes + plan.memory_bytes / 4 + kProgramBytes;
+  return request.memory_given ? std::min(with_room, request.shape.memory_bytes) : with_room;
+}
+
+/// What the search may plan with: on a node that gives no more, the program itself needs some of it.
+std::int64_t search_bytes(std::int64_t bytes_of_node) {
+  return bytes_of_node - std::min(kProgramBytes, bytes_of_node / 8);
 }
 
 /// One task a node, like slurm/search.sbatch, which this script follows.
 void print_sbatch(const Request& request, const rank::JobPlan& plan) {
   const rank::JobShape& shape = request.shape;
+  const std::int64_t bytes_of_node = node_bytes(request, plan);
   std::printf(
       "#!/usr/bin/env bash\n"
       "# %lld x %lld %s, %lld queries, k = %lld, on %d rank(s); printed by mpishards plan --sbatch.\n"
@@ -233,14 +301,12 @@ void print_sbatch(const Request& request, const rank::JobPlan& plan) {
       "#SBATCH --job-name=mpishards\n"
       "#SBATCH --nodes=%d\n"
       "#SBATCH --ntasks-per-node=1\n"
-      "#SBATCH --cpus-per-task=%d\n",
+      "#SBATCH --cpus-per-task=%d\n"
+      "#SBATCH --mem=%lldM\n",
       static_cast<long long>(shape.rows), static_cast<long long>(shape.d),
       std::string(to_string(shape.dtype)).c_str(), static_cast<long long>(shape.nq),
-      static_cast<long long>(shape.k), shape.n_ranks, shape.n_ranks, shape.threads);
-  if (request.device.name == "h200")
-    std::fputs("#SBATCH --gpus-per-node=1\n", stdout);
-  else
-    std::printf("#SBATCH --mem=%lldM\n", static_cast<long long>(megabytes_with_room(plan.memory_bytes)));
+      static_cast<long long>(shape.k), shape.n_ranks, shape.n_ranks, shape.threads,
+      static_cast<long long>(bytes_of_node / kMebibyte));
   std::printf(
       "#SBATCH --time=%s\n"
       "#SBATCH --signal=B:USR1@120\n"
@@ -252,7 +318,7 @@ void print_sbatch(const Request& request, const rank::JobPlan& plan) {
       "# The batch shell gets the early signal and passes it on; the tasks write a checkpoint and exit with "
       "75.\n"
       "srun --mpi=\"${MPISHARDS_SRUN_MPI:-pmix}\" --cpus-per-task=%d --kill-on-bad-exit=0 --wait=30 \\\n"
-      "  \"${MPISHARDS_PROGRAM:-mpishards}\" search -k %lld --threads %d \"$@\" &\n"
+      "  \"${MPISHARDS_PROGRAM:-mpishards}\" search -k %lld --threads %d --memory %lldMiB \"$@\" &\n"
       "step=$!\n"
       "trap 'signalled=yes; kill -USR1 \"$step\"' USR1 TERM\n"
       "signalled=yes\n"
@@ -261,9 +327,17 @@ void print_sbatch(const Request& request, const rank::JobPlan& plan) {
       "  code=0\n"
       "  wait \"$step\" || code=$?\n"
       "done\n"
-      "if [ \"$code\" -eq 75 ]; then scontrol requeue \"$SLURM_JOB_ID\"; fi\n"
+      "if [ \"$code\" -eq 75 ]; then\n"
+      "  if [ \"${SLURM_RESTART_COUNT:-0}\" -lt \"${MPISHARDS_MAX_REQUEUES:-100}\" ]; then\n"
+      "    scontrol requeue \"$SLURM_JOB_ID\"\n"
+      "  else\n"
+      "    echo \"mpishards job: ${SLURM_RESTART_COUNT:-0} restarts and not done; submit again to continue\" "
+      ">&2\n"
+      "  fi\n"
+      "fi\n"
       "exit \"$code\"\n",
-      time_limit(plan).c_str(), shape.threads, static_cast<long long>(shape.k), shape.threads);
+      time_limit(plan).c_str(), shape.threads, static_cast<long long>(shape.k), shape.threads,
+      static_cast<long long>(search_bytes(bytes_of_node) / kMebibyte));
 }
 
 Cli plan_cli() {
