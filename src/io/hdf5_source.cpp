@@ -95,9 +95,11 @@ std::vector<std::string> filters_of(const H5Plist& creation, const std::string& 
                    "H5Pget_filter", subject);
     names.push_back(filter_name(filter, stored_name.data()));
     if (check_hdf5(H5Zfilter_avail(filter), "H5Zfilter_avail", subject) == 0)
-      throw Error(ErrorKind::data,
-                  subject + " is packed with " + names.back() + " (HDF5 filter " + std::to_string(filter) +
-                      "), which this HDF5 library lacks; rewrite it with h5repack -f GZIP=1");
+      throw Error(ErrorKind::data, subject + " is packed with " + names.back() + " (HDF5 filter " +
+                                       std::to_string(filter) +
+                                       "), which this HDF5 library lacks; read it with a program that has "
+                                       "the filter, such as Python's "
+                                       "h5py, and write the vectors again without it or with gzip");
   }
   return names;
 }

@@ -212,7 +212,8 @@ std::unique_ptr<VectorWriter> create_vector_file(const InputSpec& out, std::int6
                                       std::string(to_string(dtype)) +
                                       "; convert the type or choose another suffix");
   if (!overwrite && exists(out.path))
-    throw Error(ErrorKind::cannot_create, out.path + " exists; give another name or --overwrite");
+    throw Error(ErrorKind::cannot_create,
+                out.path + " exists; give another name, or --overwrite, which replaces the whole file");
   return std::make_unique<RowWriter>(out, row.format.format, Shape{rows, cols, dtype});
 }
 

@@ -113,12 +113,13 @@ int run_convert(const Arguments& arguments, const comm::Communicator& world) {
   Cli cli("convert", "IN[:DATASET] OUT[:DATASET] [options]",
           "Copies vectors from one file format, dtype or range of rows to another, in bounded memory.\n"
           "The data set of an HDF5 file is `train` unless named.",
-          "mpishards convert emb.h5:/train emb.fbin --rows 0:1M\n"
-          "  mpishards convert emb.fbin emb.h5:/half --dtype f16");
+          "mpishards convert emb.h5:/train emb.fbin --rows 0:1000\n"
+          "  mpishards convert emb.fbin half.h5:/train --dtype f16");
   cli.add()("files", "IN and OUT", cxxopts::value<std::vector<std::string>>(), "FILE")(
       "rows", "only rows A to B-1", cxxopts::value<std::string>(), "A:B")(
       "dtype", "f32, f16, bf16, f64, u8, i8 (default: what OUT's suffix says, else as IN)",
-      cxxopts::value<std::string>(), "NAME")("overwrite", "replace OUT")("json", "one JSON document");
+      cxxopts::value<std::string>(),
+      "NAME")("overwrite", "replace OUT, the whole file")("json", "one JSON document");
   cli.positional({"files"});
   const auto options = cli.parse(arguments, world);
   if (!options) return 0;
