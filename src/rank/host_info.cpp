@@ -124,6 +124,10 @@ std::optional<std::string> binding_warning(int threads_per_rank) {
   const bool one_core = threads_per_rank > 1 && bound_cores() == 1;
   if (!one_core && threads_per_rank <= bound_cpus()) return std::nullopt;
   const std::string threads = std::to_string(threads_per_rank);
+  const std::int64_t host_cpus = ::sysconf(_SC_NPROCESSORS_ONLN);
+  if (threads_per_rank > host_cpus)
+    return "this rank has " + threads + " threads, but " + host_name() + " has " + std::to_string(host_cpus) +
+           " CPUs; use --threads " + std::to_string(bound_cpus());
   return "this rank has " + threads + " threads, but is bound to " + std::to_string(bound_cores()) +
          (bound_cores() == 1 ? " core" : " cores") +
          "; start with mpirun --bind-to none (or --map-by slot:PE=" + threads +

@@ -189,7 +189,16 @@ TEST_F(LauncherWarnings, says_that_a_batch_script_forgot_srun) {
 
 TEST_F(LauncherWarnings, says_that_a_rank_has_more_threads_than_cores) {
   const int threads = bound_cpus() + 1;
-  EXPECT_TRUE(says(launcher_warnings(1, threads, 1), "--cpus-per-task=" + std::to_string(threads)));
+  const bool host_has_them = threads <= ::sysconf(_SC_NPROCESSORS_ONLN);
+  const std::string remedy = host_has_them ? "--cpus-per-task=" + std::to_string(threads)
+                                           : "use --threads " + std::to_string(bound_cpus());
+  EXPECT_TRUE(says(launcher_warnings(1, threads, 1), remedy));
+}
+
+TEST_F(LauncherWarnings, advises_fewer_threads_where_the_host_has_fewer_cpus) {
+  const auto warnings = launcher_warnings(1, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)) + 1, 1);
+  EXPECT_TRUE(says(warnings, "use --threads"));
+  EXPECT_FALSE(says(warnings, "--cpus-per-task"));
 }
 
 TEST_F(LauncherWarnings, says_that_a_host_has_more_threads_than_cpus) {
@@ -221,6 +230,7 @@ TEST_F(LauncherWarnings, says_that_several_threads_are_bound_to_one_core) {
 }
 
 TEST_F(LauncherWarnings, DISABLED_in_a_child_bound_to_one_core) {
+  if (::sysconf(_SC_NPROCESSORS_ONLN) < 2) GTEST_SKIP() << "this host has one CPU";
   EXPECT_EQ(bound_cores(), 1);
   EXPECT_TRUE(says(launcher_warnings(1, 2, 1), "bound to 1 core;"));
 }
