@@ -408,6 +408,10 @@ std::vector<std::string> datasets_of(const std::string& path, const TemporaryFol
 }
 
 TEST(DamagedFiles, crash_hang_or_flood_nobody) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP()
+      << "the HDF5 library's own faults end the process under this sanitizer before our limits see them";
+#endif
   const auto data = test::data_folder();
   if (!data) GTEST_SKIP() << "no real data: set MPISHARDS_DATA";
   const TemporaryFolder folder;
