@@ -411,6 +411,7 @@ SearchOptions to_search_options(const Settings& settings, const std::string& com
   job.overwrite = is_set(settings, "overwrite");
   job.resume = !is_set(settings, "no-resume");
   job.self_check_queries = count_or(settings, "self-check", job.self_check_queries);
+  if (const std::string* file = text_of(settings, "job")) job.settings_files.push_back(*file);
   if (const std::string* log = text_of(settings, "log")) job.log_folder = *log;
   job.checkpoint_seconds = static_cast<double>(count_or(settings, "checkpoint", 30));
   job.command_line = command_line;

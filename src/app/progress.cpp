@@ -5,12 +5,13 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <ctime>
+#include <exception>
 #include <nlohmann/json.hpp>
 
-#include "core/error.hpp"
 #include "core/timer.hpp"
 #include "io/file.hpp"
 #include "rank/host_info.hpp"
@@ -20,7 +21,8 @@ namespace mpishards::app {
 namespace {
 
 constexpr double kSecondsBetweenLines = 10;
-constexpr double kSecondsBetweenHeartbeats = 2;
+constexpr std::chrono::seconds kTick(1);
+constexpr int kTicksBetweenHeartbeats = 2;
 constexpr int kBarCells = 30;
 
 double fraction_done(const rank::Progress& progress) {
@@ -98,24 +100,56 @@ ProgressDisplay::ProgressDisplay(std::string out_path, Style style, std::FILE* s
       stream_(stream),
       last_line_seconds_(steady_seconds()) {}
 
-void ProgressDisplay::update(const rank::Progress& progress) {
-  last_ = progress;
-  show(progress);
-  const double now = steady_seconds();
-  if (heartbeat_written_ && now - last_heartbeat_seconds_ < kSecondsBetweenHeartbeats) return;
-  last_heartbeat_seconds_ = now;
-  write_heartbeat("searching");
+ProgressDisplay::~ProgressDisplay() {
+  if (clock_.joinable()) end(true);
 }
 
-void ProgressDisplay::show(const rank::Progress& progress) {
+void ProgressDisplay::begin(const rank::Progress& progress) {
+  last_ = progress;
+  last_seconds_ = steady_seconds();
+  write_heartbeat("searching", progress);
+  clock_ = std::jthread([this](const std::stop_token& stop) { run_clock(stop); });
+}
+
+void ProgressDisplay::update(const rank::Progress& progress) {
+  const std::lock_guard lock(mutex_);
+  last_ = progress;
+  last_seconds_ = steady_seconds();
+  show();
+}
+
+void ProgressDisplay::run_clock(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  for (int tick = 1;; ++tick) {
+    wake_.wait_for(lock, stop, kTick, [] { return false; });
+    if (stop.stop_requested()) return;
+    show();
+    if (tick % kTicksBetweenHeartbeats != 0) continue;
+    const rank::Progress now = present();
+    lock.unlock();  // a slow file system must not hold up the search
+    write_heartbeat("searching", now);
+    lock.lock();
+  }
+}
+
+/// The last known numbers, with the time that has passed since.
+rank::Progress ProgressDisplay::present() const {
+  rank::Progress now = last_;
+  const double passed = steady_seconds() - last_seconds_;
+  now.elapsed_seconds += passed;
+  if (!std::isnan(now.eta_seconds)) now.eta_seconds = std::max(0.0, now.eta_seconds - passed);
+  return now;
+}
+
+void ProgressDisplay::show() {
   if (style_ == Style::bar) {
     const int width = columns_of(stream_) - 1;
-    std::fprintf(stream_, "\r%-*s", width, progress_bar(progress, width).c_str());
+    std::fprintf(stream_, "\r%-*s", width, progress_bar(present(), width).c_str());
     std::fflush(stream_);
     bar_open_ = true;
   } else if (style_ == Style::lines && steady_seconds() - last_line_seconds_ >= kSecondsBetweenLines) {
     last_line_seconds_ = steady_seconds();
-    std::fprintf(stream_, "%s\n", progress_line(progress).c_str());
+    std::fprintf(stream_, "%s\n", progress_line(present()).c_str());
     std::fflush(stream_);
   }
 }
@@ -126,31 +160,34 @@ void ProgressDisplay::end_bar() {
 }
 
 void ProgressDisplay::end(bool finished) {
+  if (clock_.joinable()) {
+    clock_.request_stop();
+    clock_.join();
+  }
   end_bar();
   if (finished)
     unlink(heartbeat_path_.c_str());
   else
-    write_heartbeat("stopped");
+    write_heartbeat("stopped", present());
 }
 
-void ProgressDisplay::write_heartbeat(const char* phase) {
+void ProgressDisplay::write_heartbeat(const char* phase, const rank::Progress& progress) {
   if (heartbeat_broken_) return;
   const nlohmann::json heartbeat = {{"schema", "mpishards.heartbeat/1"},
                                     {"time", utc_now()},
                                     {"host", rank::host_name()},
                                     {"pid", getpid()},
                                     {"phase", phase},
-                                    {"queries_done", last_.queries_done},
-                                    {"queries_total", last_.queries_total},
-                                    {"groups_done", last_.groups_done},
-                                    {"groups_total", last_.groups_total},
-                                    {"elapsed_seconds", last_.elapsed_seconds},
-                                    {"queries_per_second", last_.queries_per_second},
-                                    {"eta_seconds", last_.eta_seconds}};
+                                    {"queries_done", progress.queries_done},
+                                    {"queries_total", progress.queries_total},
+                                    {"groups_done", progress.groups_done},
+                                    {"groups_total", progress.groups_total},
+                                    {"elapsed_seconds", progress.elapsed_seconds},
+                                    {"queries_per_second", progress.queries_per_second},
+                                    {"eta_seconds", progress.eta_seconds}};
   try {
     io::write_text_atomically(heartbeat_path_, heartbeat.dump() + "\n");
-    heartbeat_written_ = true;
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     heartbeat_broken_ = true;
     if (style_ != Style::none) std::fprintf(stream_, "mpishards: no heartbeat: %s\n", error.what());
   }

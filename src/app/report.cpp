@@ -198,8 +198,7 @@ ReportNumbers compute_report_numbers(const rank::SearchSummary& summary) {
     n.peak_rss_bytes = std::max(n.peak_rss_bytes, report.peak_rss_bytes);
   }
   n.queries_per_second = ratio(static_cast<double>(summary.queries_done), summary.wall_seconds);
-  n.flops = 2.0 * static_cast<double>(summary.queries_done) * static_cast<double>(summary.shape.rows) *
-            static_cast<double>(summary.shape.d);
+  n.flops = 2.0 * static_cast<double>(summary.counters.distances) * static_cast<double>(summary.shape.d);
   n.flops_per_second = ratio(n.flops, n.search_seconds);
   n.roof_share = ratio(n.flops_per_second, n.roof_flops_per_second);
   if (summary.pure_read_seconds > 0) n.read_overhead = summary.wall_seconds / summary.pure_read_seconds - 1;

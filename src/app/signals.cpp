@@ -16,17 +16,35 @@ namespace mpishards::app {
 namespace {
 
 std::atomic<int> g_signals_seen{0};
-static_assert(std::atomic<int>::is_always_lock_free, "the handler may only touch lock-free atomics");
+std::atomic<const char*> g_acknowledgement{nullptr};
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<const char*>::is_always_lock_free,
+              "the handler may only touch lock-free atomics");
+
+// On a terminal it gets a line of its own: the progress bar leaves its line open.
+constexpr const char* kOnTerminal =
+    "\nmpishards: stopping after the batch in work; once more to stop sooner\n";
+constexpr const char* kElsewhere = kOnTerminal + 1;
+
+/// By write(2), which a signal handler may call; that it fails must not disturb the job.
+void acknowledge_stop() {
+  const char* text = g_acknowledgement.load();
+  if (text == nullptr) return;
+  const int errno_before = errno;
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text, std::strlen(text));
+  errno = errno_before;
+}
 
 extern "C" void on_stop_signal(int signal_number) {
   const int seen = g_signals_seen.fetch_add(1) + 1;
   if (seen > 2) _exit(128 + signal_number);
   rank::request_stop(seen);
+  if (seen == 1) acknowledge_stop();
 }
 
 }  // namespace
 
-void install_stop_signals() {
+void install_stop_signals(bool acknowledge) {
+  if (acknowledge) g_acknowledgement = isatty(STDERR_FILENO) != 0 ? kOnTerminal : kElsewhere;
   struct sigaction action = {};
   action.sa_handler = on_stop_signal;
   action.sa_flags = SA_RESTART;

@@ -4,7 +4,8 @@ namespace mpishards::app {
 
 /// From now on SIGTERM, SIGUSR1 and SIGINT ask the running job to stop: the first after this batch, the
 /// second as soon as possible; the third ends the process at once with 128 + signal.
+/// @param acknowledge  say on stderr, at once, that the first has arrived
 /// @pre MPI has started (it installs handlers of its own)
-void install_stop_signals();
+void install_stop_signals(bool acknowledge);
 
 }  // namespace mpishards::app

@@ -40,10 +40,10 @@ Hdf5Info hdf5_info() {
 #ifdef H5_HAVE_PARALLEL
   info.parallel = true;
 #endif
-  hbool_t thread_safe = 0;
+  hbool_t thread_safe = false;
   check_hdf5(H5is_library_threadsafe(&thread_safe), "H5is_library_threadsafe", "the HDF5 library",
              ErrorKind::unavailable);
-  info.thread_safe = thread_safe != 0;
+  info.thread_safe = thread_safe;
   for (const FilterRow& row : kFilters)
     (H5Zfilter_avail(row.id) > 0 ? info.filters : info.missing_filters).emplace_back(row.name);
   return info;

@@ -104,8 +104,9 @@ double measure_peak_flops(int threads, double seconds) {
 double measure_product_flops(int threads, double seconds) {
   openblas_set_num_threads(1);
   return best_rate(threads, seconds, [] {
-    return [a = std::vector<float>(kRows * kDepth, 0.5F), b = std::vector<float>(kCols * kDepth, 0.25F),
-            c = std::vector<float>(kRows * kCols)]() mutable {
+    return [a = std::vector<float>(std::size_t{kRows} * kDepth, 0.5F),
+            b = std::vector<float>(std::size_t{kCols} * kDepth, 0.25F),
+            c = std::vector<float>(std::size_t{kRows} * kCols)]() mutable {
       cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, kRows, kCols, kDepth, 1.0F, a.data(), kDepth,
                   b.data(), kDepth, 0.0F, c.data(), kCols);
       return kProductFlops;

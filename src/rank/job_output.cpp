@@ -1,6 +1,7 @@
 #include "rank/job_output.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "comm/agree.hpp"
@@ -29,6 +30,18 @@ bool may_be_published_run(const SearchJobConfig& config) {
 [[noreturn]] void throw_existing(const std::string& path) {
   throw Error(ErrorKind::cannot_create,
               path + " exists; name another output or allow its replacement with --overwrite");
+}
+
+/// @throws Error{usage} if a result would take the place of a file that the job reads
+void refuse_output_over_input(const SearchJobConfig& config) {
+  std::vector<std::string> inputs = config.settings_files;
+  for (const std::vector<io::InputSpec>* specs : {&config.base, &config.queries})
+    for (const io::InputSpec& spec : *specs) inputs.push_back(spec.path);
+  std::error_code ignored;  // what can't be compared is not the same
+  for (const std::string& output : io::result_paths(config.output, config.format))
+    for (const std::string& input : inputs)
+      if (std::filesystem::equivalent(output, input, ignored))
+        throw Error(ErrorKind::usage, output + " is input and output at once; name another output");
 }
 
 /// Root's state in a form that can be broadcast.
@@ -68,7 +81,9 @@ OutputState decode(const std::string& text) {
 
 }  // namespace
 
-void refuse_existing_output(const SearchJobConfig& config) {
+void refuse_output(const SearchJobConfig& config) {
+  io::require_output_place(config.output);
+  refuse_output_over_input(config);
   if (config.overwrite) return;
   std::vector<std::string> existing;
   const std::vector<std::string> paths = io::result_paths(config.output, config.format);
@@ -140,14 +155,30 @@ JobOutput::JobOutput(const SearchJobConfig& config, const JobInputs& inputs, con
 }
 
 void JobOutput::open_on_root(const SearchJobConfig& config, const JobInputs& inputs, const JobShape& shape) {
-  refuse_existing_output(config);
+  refuse_output(config);
   const io::Journal::Identity identity = identity_of(config, inputs);
   lock_ = io::OutputLock::acquire(path_);
   const bool published = !config.overwrite && may_be_published_run(config);
-  if (config.resume && (is_stopped_run(config) || published))
-    continue_stopped_run(shape, identity);
-  else
-    start_anew(inputs, shape, identity);
+  if (config.resume && (is_stopped_run(config) || published)) return continue_stopped_run(shape, identity);
+  if (config.resume) refuse_foreign_leftovers(identity);
+  start_anew(inputs, shape, identity);
+}
+
+/// What has the name of an unfinished output but is none that this program left is not replaced unasked.
+void JobOutput::refuse_foreign_leftovers(const io::Journal::Identity& identity) const {
+  if (!io::Journal::exists(path_)) {
+    if (io::partial_exists(path_, format_))
+      throw Error(ErrorKind::cannot_create,
+                  path_ +
+                      ".partial exists, but no journal that says what is in it; remove it, "
+                      "or start over with --no-resume");
+    return;
+  }
+  try {
+    io::Journal::resume(path_, identity);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::data) throw;  // no journal at all; one of another run is simply replaced
+  }
 }
 
 void JobOutput::continue_stopped_run(const JobShape& shape, const io::Journal::Identity& identity) {
@@ -159,12 +190,16 @@ void JobOutput::continue_stopped_run(const JobShape& shape, const io::Journal::I
 
 void JobOutput::start_anew(const JobInputs& inputs, const JobShape& shape,
                            const io::Journal::Identity& identity) {
-  // The journal goes first and comes last: it never speaks of a result that is not there.
-  io::Journal::remove(path_);
+  // The journal is replaced before the result is begun: a result without a journal is not ours.
   io::remove_checkpoints(path_);
   io::remove_partial(path_, format_);
-  layout_ = io::create_result(path_, format_, shape.nq, shape.k, inputs.base->rows() - 1);
   journal_ = io::Journal::create(path_, identity);
+  try {
+    layout_ = io::create_result(path_, format_, shape.nq, shape.k, inputs.base->rows() - 1);
+  } catch (const Error&) {
+    io::Journal::remove(path_);
+    throw;
+  }
 }
 
 void JobOutput::finish(io::Range rows) {
@@ -202,9 +237,9 @@ void JobOutput::save_checkpoint(const io::Journal::Checkpoint& state,
 
 void JobOutput::discard_if_empty() {
   if (!comm_.is_root() || checkpoint_ || !journal_->finished().empty()) return;
-  io::Journal::remove(path_);
   io::remove_checkpoints(path_);
   io::remove_partial(path_, format_);
+  io::Journal::remove(path_);
 }
 
 void JobOutput::publish(const io::Attributes& attributes) {

@@ -60,6 +60,7 @@ class JobOutput {
 
  private:
   void open_on_root(const SearchJobConfig& config, const JobInputs& inputs, const JobShape& shape);
+  void refuse_foreign_leftovers(const io::Journal::Identity& identity) const;
   void continue_stopped_run(const JobShape& shape, const io::Journal::Identity& identity);
   void start_anew(const JobInputs& inputs, const JobShape& shape, const io::Journal::Identity& identity);
 
@@ -77,8 +78,9 @@ class JobOutput {
   int resumes_ = 0;
 };
 
-/// @throws Error{cannot_create} if the finished output exists and may not be replaced
-void refuse_existing_output(const SearchJobConfig& config);
+/// Whether a job may write its output at all; touches nothing. @throws Error{cannot_create|permission} if it
+/// has no place or exists and may not be replaced, Error{usage} if it is an input
+void refuse_output(const SearchJobConfig& config);
 
 /// What must be the same for a run to be continued, as name = value.
 io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs& inputs);

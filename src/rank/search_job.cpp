@@ -3,6 +3,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -70,6 +71,7 @@ class SearchJob {
   bool is_checkpoint_due() const;
   bool stop_after_batch(const QueryPass& pass, std::size_t batch, io::Range group, bool last_group);
   void note_base_hash(bool last_group);
+  void report_begin();
   void report_progress(const QueryPass& pass, io::Range group, std::size_t batches_done);
   void finish();
   void publish();
@@ -126,7 +128,7 @@ class SearchJob {
 
 void SearchJob::prepare() {
   comm::agree(comm_, [&] {
-    if (comm_.is_root()) refuse_existing_output(config_);
+    if (comm_.is_root()) refuse_output(config_);
   });
   {
     const PhaseClock::Scope scope(clock_, Phase::read);
@@ -228,6 +230,7 @@ void SearchJob::open_output() {
     output_->record_content_hash("queries", queries_hash_);
     // Where every query is answered already, the base is not read again.
     base_hash_ = output_->content_hash("base").value_or(0);
+    report_begin();
   });
 }
 
@@ -267,7 +270,6 @@ void SearchJob::load_group(io::Range group) {
   }
   const PhaseClock::Scope scope(clock_, Phase::search);
   comm::agree(comm_, [&] { engine_->load(shard_.vectors.view(), shard_.row_ids()); });
-  rows_searched_ += shard_.vectors.rows();
   log_.info("loaded", {{"row_begin", shard_.rows.begin},
                        {"row_end", shard_.rows.end},
                        {"dropped", shard_.dropped_rows},
@@ -284,6 +286,7 @@ void SearchJob::run_pass(const QueryPass& pass, std::span<const io::Range> group
       return;
     }
     const bool last_group = g + 1 == groups.size();
+    rows_searched_ += shard_.vectors.rows();
     if (!last_group)
       prefetch_group(groups[g + 1]);
     else if (next != nullptr && summary_.plan.groups > 1)
@@ -298,6 +301,7 @@ void SearchJob::run_pass(const QueryPass& pass, std::span<const io::Range> group
 
 void SearchJob::begin_pass(const QueryPass& pass, bool streamed) {
   streamed_ = streamed;
+  rows_searched_ = 0;
   base_hash_ = 0;
   if (comm_.is_root() && pass.rows_done > 0)
     base_hash_ = output_->content_hash(prefix_name(pass.rows_done)).value_or(0);
@@ -469,6 +473,18 @@ void SearchJob::note_base_hash(bool last_group) {
   });
 }
 
+void SearchJob::report_begin() {
+  if (!observer_.began) return;
+  Progress progress;
+  progress.queries_total = summary_.shape.nq;
+  progress.queries_done = summary_.shape.nq;
+  for (const io::Range& range : output_->unfinished()) progress.queries_done -= range.end - range.begin;
+  progress.groups_total = summary_.plan.groups;
+  progress.elapsed_seconds = clock_.elapsed_seconds();
+  progress.eta_seconds = std::numeric_limits<double>::quiet_NaN();
+  observer_.began(progress);
+}
+
 void SearchJob::report_progress(const QueryPass& pass, io::Range group, std::size_t batches_done) {
   if (!observer_.progress || !comm_.is_root()) return;
   double work = work_done_;
@@ -551,6 +567,11 @@ void return_freed_rows() {
 
 PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Communicator& comm) {
   PreparedJob prepared;
+  comm::agree(comm, [&] {
+    if (comm.is_root()) refuse_output(config);
+    kernels::make_index(config.index, kernels::resolve_engine(config.engine), config.metric,
+                        {.isa = config.isa});
+  });
   const JobInputs inputs = open_inputs(config, comm);
   prepared.warnings = inputs.warnings;
   prepared.shape = shape_of(config, inputs, comm, prepared.warnings);

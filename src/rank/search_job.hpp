@@ -47,8 +47,9 @@ struct SearchJobConfig {
   double checkpoint_seconds = 30;  // between saved states of a streamed base; 0: after every shard group
   std::string log_folder;          // of one JSON-lines file a rank; empty: none
 
-  std::string command_line;   // for the result's attributes
-  std::string configuration;  // effective settings as TOML, for the result's attributes
+  std::vector<std::string> settings_files;  // job file: never taken for an output
+  std::string command_line;                 // for the result's attributes
+  std::string configuration;                // effective settings as TOML, for the result's attributes
 };
 
 /// One rank's part in a finished (or stopped) run.
@@ -103,7 +104,7 @@ struct Progress {
   std::int64_t groups_total = 0;
   double elapsed_seconds = 0;
   double queries_per_second = 0;
-  double eta_seconds = 0;
+  double eta_seconds = 0;  // NaN: not known yet
 };
 
 /// What will run.
@@ -117,9 +118,10 @@ struct PreparedJob {
 /// @throws Error, the same on every rank
 PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Communicator& comm);
 
-/// What a caller wants to hear of a run; either may be empty. Both are called on rank 0 alone.
+/// What a caller wants to hear of a run; each may be empty. All are called on rank 0 alone.
 struct JobObserver {
   std::function<void(const PreparedJob&)> prepared;  // once, before the work
+  std::function<void(const Progress&)> began;        // once, as soon as the job owns its output
   std::function<void(const Progress&)> progress;     // after every batch
 };
 

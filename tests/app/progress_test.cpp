@@ -2,11 +2,17 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
-#include <cstdlib>
+#include <chrono>
+#include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <functional>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 
 #include "io/file.hpp"
 #include "support/temporary_folder.hpp"
@@ -52,33 +58,100 @@ TEST(Progress, durations_are_read_like_a_clock) {
   EXPECT_EQ(format_duration(1.0 / 0.0), "unknown");
 }
 
-TEST(Heartbeat, is_written_while_running_and_removed_at_the_end) {
+nlohmann::json heartbeat_in(const test::TemporaryFolder& folder) {
+  return nlohmann::json::parse(io::read_text(folder / "out.h5.heartbeat.json"));
+}
+
+/// Waits, for less long than a test may take, until something holds.
+bool comes_true(const std::function<bool()>& condition) {
+  for (int tries = 0; tries < 500; ++tries) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return false;
+}
+
+TEST(Heartbeat, appears_at_once_and_is_removed_at_the_end) {
   const test::TemporaryFolder folder;
   ProgressDisplay display(folder / "out.h5", ProgressDisplay::Style::none, stderr);
   EXPECT_FALSE(std::filesystem::exists(folder / "out.h5.heartbeat.json"))
       << "not before the job owns its output";
-  display.update(half_way());
-  const nlohmann::json heartbeat = nlohmann::json::parse(io::read_text(folder / "out.h5.heartbeat.json"));
+  display.begin({.queries_total = 1000, .eta_seconds = std::numeric_limits<double>::quiet_NaN()});
+  const nlohmann::json heartbeat = heartbeat_in(folder);
   EXPECT_EQ(heartbeat["schema"], "mpishards.heartbeat/1");
-  EXPECT_EQ(heartbeat["queries_done"], 500);
+  EXPECT_EQ(heartbeat["queries_total"], 1000);
   EXPECT_EQ(heartbeat["phase"], "searching");
-  EXPECT_GT(heartbeat["pid"].get<int>(), 0);
+  EXPECT_EQ(heartbeat["pid"], getpid());
+  EXPECT_TRUE(heartbeat["eta_seconds"].is_null());
+  display.update(half_way());
   display.end(true);
   EXPECT_FALSE(std::filesystem::exists(folder / "out.h5.heartbeat.json"));
 }
 
-TEST(Heartbeat, stays_when_the_job_was_stopped) {
+TEST(Heartbeat, of_an_earlier_run_is_replaced_at_once) {
+  const test::TemporaryFolder folder;
+  std::ofstream(folder / "out.h5.heartbeat.json") << R"({"phase": "stopped", "pid": 1})";
+  ProgressDisplay display(folder / "out.h5", ProgressDisplay::Style::none, stderr);
+  EXPECT_EQ(heartbeat_in(folder)["phase"], "stopped") << "not before the job owns its output";
+  display.begin(half_way());
+  EXPECT_EQ(heartbeat_in(folder)["phase"], "searching");
+  EXPECT_EQ(heartbeat_in(folder)["pid"], getpid());
+}
+
+TEST(Heartbeat, is_refreshed_while_a_batch_takes_long) {
   const test::TemporaryFolder folder;
   ProgressDisplay display(folder / "out.h5", ProgressDisplay::Style::none, stderr);
+  display.begin({.queries_total = 1000});
   display.update(half_way());
-  display.end(false);
-  EXPECT_EQ(nlohmann::json::parse(io::read_text(folder / "out.h5.heartbeat.json"))["phase"], "stopped");
+  ASSERT_TRUE(comes_true([&] { return heartbeat_in(folder)["queries_done"] == 500; }));
+  const double before = heartbeat_in(folder)["elapsed_seconds"];
+  EXPECT_GE(before, 10);
+  ASSERT_TRUE(comes_true([&] { return heartbeat_in(folder)["elapsed_seconds"] > before; }));
+  EXPECT_EQ(heartbeat_in(folder)["queries_done"], 500);
+  EXPECT_LT(heartbeat_in(folder)["eta_seconds"], 62);
+}
+
+TEST(Heartbeat, stays_when_the_job_was_stopped) {
+  const test::TemporaryFolder folder;
+  {
+    ProgressDisplay display(folder / "out.h5", ProgressDisplay::Style::none, stderr);
+    display.begin({});
+    display.update(half_way());
+    display.end(false);
+  }
+  EXPECT_EQ(heartbeat_in(folder)["phase"], "stopped");
+  EXPECT_EQ(heartbeat_in(folder)["queries_done"], 500);
+}
+
+TEST(Heartbeat, is_removed_when_the_job_fails_and_left_alone_by_one_that_was_refused) {
+  const test::TemporaryFolder folder;
+  const std::string path = folder / "out.h5.heartbeat.json";
+  { ProgressDisplay(folder / "out.h5", ProgressDisplay::Style::none, stderr).begin({}); }
+  EXPECT_FALSE(std::filesystem::exists(path));
+  std::ofstream(path) << "of another job";
+  { const ProgressDisplay refused(folder / "out.h5", ProgressDisplay::Style::none, stderr); }
+  EXPECT_EQ(io::read_text(path), "of another job");
 }
 
 TEST(Heartbeat, that_can_not_be_written_does_not_end_the_job) {
   ProgressDisplay display("/nonexistent/out.h5", ProgressDisplay::Style::none, stderr);
+  EXPECT_NO_THROW(display.begin({}));
   EXPECT_NO_THROW(display.update(half_way()));
   EXPECT_NO_THROW(display.end(false));
+}
+
+TEST(Progress, bar_is_drawn_while_a_batch_takes_long) {
+  const test::TemporaryFolder folder;
+  std::FILE* stream = std::fopen((folder / "terminal").c_str(), "w");
+  ASSERT_NE(stream, nullptr);
+  {
+    ProgressDisplay display(folder / "out.h5", ProgressDisplay::Style::bar, stream);
+    display.begin({.queries_total = 1000, .eta_seconds = std::numeric_limits<double>::quiet_NaN()});
+    EXPECT_TRUE(comes_true([&] { return !io::read_text(folder / "terminal").empty(); }));
+  }
+  std::fclose(stream);
+  EXPECT_THAT(io::read_text(folder / "terminal"), HasSubstr("0.0 %  0 queries/s  ETA unknown"));
+  EXPECT_EQ(io::read_text(folder / "terminal").back(), '\n') << "what follows stands on its own line";
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ Cli search_cli() {
       "(MPISHARDS_QUERIES_RANGE for --queries-range); flags win over the environment, that over the file.",
       "mpirun -n 4 mpishards search --base emb.h5:/train --queries q.h5:/test -k 100 --metric l2 -o "
       "result.h5\n"
-      "  srun mpishards search --job jobs/fashion_mnist.toml --memory 8GiB");
+      "  srun --mpi=pmix mpishards search --job jobs/fashion_mnist.toml --memory 8GiB");
   declare_search_options(cli);
   return cli;
 }
@@ -121,6 +121,7 @@ void announce(const rank::PreparedJob& prepared) {
 rank::SearchSummary run_with_progress(const SearchOptions& options, const comm::Communicator& world) {
   ProgressDisplay display(options.job.output, ProgressDisplay::style_for(stderr, options.quiet), stderr);
   rank::JobObserver observer;
+  observer.began = [&](const rank::Progress& progress) { display.begin(progress); };
   observer.progress = [&](const rank::Progress& progress) { display.update(progress); };
   if (!options.quiet) observer.prepared = announce;
   rank::SearchSummary summary = rank::run_search_job(options.job, world, observer);
@@ -155,7 +156,7 @@ int run_search(const Arguments& arguments, const comm::Communicator& world) {
   if (options.verbose && world.is_root()) std::fputs(to_toml(settings, true).c_str(), stderr);
   if (options.dry_run) return print_dry_run(options, world);
 
-  install_stop_signals();
+  install_stop_signals(world.is_root() && !options.quiet);
   const rank::SearchSummary summary = run_with_progress(options, world);
   decide_on_root(world, [&]() -> std::string {
     print_summary(options, summary);

@@ -68,7 +68,7 @@ MPISHARDS_AVX2 inline double sum_terms(const float* a, const float* b, std::int6
 constexpr std::int64_t kQueries = 6;  // 6 x 2 accumulators and 3 operands: 15 of 16 registers
 constexpr std::int64_t kRows = 16;
 // Of packed base rows that all queries of a chunk pass over: half of a 512 KiB L2.
-constexpr std::int64_t kBlockBytes = 256 * 1024;
+constexpr std::int64_t kBlockBytes = std::int64_t{256} << 10;
 
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -146,8 +146,9 @@ MPISHARDS_AVX2 inline bool screen_block(const float* group, const Panel& panel, 
   __m256 hits = _mm256_setzero_ps();
 #pragma GCC unroll 2
   for (int half = 0; half < 2; ++half) {
-    const __m256 scale = _mm256_load_ps(panel.scale + 8 * half);
-    const __m256 bias = _mm256_load_ps(panel.bias + 8 * half);
+    const std::ptrdiff_t first = std::ptrdiff_t{8} * half;
+    const __m256 scale = _mm256_load_ps(panel.scale + first);
+    const __m256 bias = _mm256_load_ps(panel.bias + first);
 #pragma GCC unroll 6
     for (int q = 0; q < kQueries; ++q) {
       sum[q][half] = _mm256_fmadd_ps(sum[q][half], scale, bias);
