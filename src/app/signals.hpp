@@ -8,4 +8,7 @@ namespace mpishards::app {
 /// @pre MPI has started (it installs handlers of its own)
 void install_stop_signals(bool acknowledge);
 
+/// From now on signals are obeyed without a word: mpirun sends some of its own when the job is over.
+void silence_stop_signals() noexcept;
+
 }  // namespace mpishards::app

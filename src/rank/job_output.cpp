@@ -160,25 +160,7 @@ void JobOutput::open_on_root(const SearchJobConfig& config, const JobInputs& inp
   lock_ = io::OutputLock::acquire(path_);
   const bool published = !config.overwrite && may_be_published_run(config);
   if (config.resume && (is_stopped_run(config) || published)) return continue_stopped_run(shape, identity);
-  if (config.resume) refuse_foreign_leftovers(identity);
   start_anew(inputs, shape, identity);
-}
-
-/// What has the name of an unfinished output but is none that this program left is not replaced unasked.
-void JobOutput::refuse_foreign_leftovers(const io::Journal::Identity& identity) const {
-  if (!io::Journal::exists(path_)) {
-    if (io::partial_exists(path_, format_))
-      throw Error(ErrorKind::cannot_create,
-                  path_ +
-                      ".partial exists, but no journal that says what is in it; remove it, "
-                      "or start over with --no-resume");
-    return;
-  }
-  try {
-    io::Journal::resume(path_, identity);
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::data) throw;  // no journal at all; one of another run is simply replaced
-  }
 }
 
 void JobOutput::continue_stopped_run(const JobShape& shape, const io::Journal::Identity& identity) {
@@ -190,16 +172,12 @@ void JobOutput::continue_stopped_run(const JobShape& shape, const io::Journal::I
 
 void JobOutput::start_anew(const JobInputs& inputs, const JobShape& shape,
                            const io::Journal::Identity& identity) {
-  // The journal is replaced before the result is begun: a result without a journal is not ours.
+  // The journal goes first and comes last: it never speaks of a result that is not there.
+  io::Journal::remove(path_);
   io::remove_checkpoints(path_);
   io::remove_partial(path_, format_);
+  layout_ = io::create_result(path_, format_, shape.nq, shape.k, inputs.base->rows() - 1);
   journal_ = io::Journal::create(path_, identity);
-  try {
-    layout_ = io::create_result(path_, format_, shape.nq, shape.k, inputs.base->rows() - 1);
-  } catch (const Error&) {
-    io::Journal::remove(path_);
-    throw;
-  }
 }
 
 void JobOutput::finish(io::Range rows) {
@@ -237,9 +215,9 @@ void JobOutput::save_checkpoint(const io::Journal::Checkpoint& state,
 
 void JobOutput::discard_if_empty() {
   if (!comm_.is_root() || checkpoint_ || !journal_->finished().empty()) return;
+  io::Journal::remove(path_);
   io::remove_checkpoints(path_);
   io::remove_partial(path_, format_);
-  io::Journal::remove(path_);
 }
 
 void JobOutput::publish(const io::Attributes& attributes) {

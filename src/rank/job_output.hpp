@@ -60,7 +60,6 @@ class JobOutput {
 
  private:
   void open_on_root(const SearchJobConfig& config, const JobInputs& inputs, const JobShape& shape);
-  void refuse_foreign_leftovers(const io::Journal::Identity& identity) const;
   void continue_stopped_run(const JobShape& shape, const io::Journal::Identity& identity);
   void start_anew(const JobInputs& inputs, const JobShape& shape, const io::Journal::Identity& identity);
 

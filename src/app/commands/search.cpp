@@ -118,12 +118,18 @@ void announce(const rank::PreparedJob& prepared) {
   for (const std::string& warning : prepared.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
 }
 
+/// However the run ends, signals that come behind it are none of its user's.
+struct SilenceAtEnd {
+  ~SilenceAtEnd() { silence_stop_signals(); }
+};
+
 rank::SearchSummary run_with_progress(const SearchOptions& options, const comm::Communicator& world) {
   ProgressDisplay display(options.job.output, ProgressDisplay::style_for(stderr, options.quiet), stderr);
   rank::JobObserver observer;
   observer.began = [&](const rank::Progress& progress) { display.begin(progress); };
   observer.progress = [&](const rank::Progress& progress) { display.update(progress); };
   if (!options.quiet) observer.prepared = announce;
+  const SilenceAtEnd silence_at_end;
   rank::SearchSummary summary = rank::run_search_job(options.job, world, observer);
   if (world.is_root()) display.end(!summary.stopped);
   return summary;
