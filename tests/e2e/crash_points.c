@@ -1,12 +1,17 @@
-/* Preloaded into one program under test: dies by SIGKILL at the N-th change it makes to files of one output.
+/* Preloaded into one program under test: dies by SIGKILL at the N-th change it makes to files of one output, or stops
+   by SIGSTOP when it has written something for the N-th time.
 
    CRASH_PREFIX  absolute path that the files' names begin with
    CRASH_RANK    only this rank counts (by default 0; a program without launcher is rank 0)
    CRASH_AT      die at this change, counted from 1; 0 or absent: never
    CRASH_HALF    set: a write at that point gets half of its bytes out first, anything else happens first
-   CRASH_LOG     file to which every change is appended, one line each */
+   CRASH_LOG     file to which every change is appended, one line each
+   HOLD_TEXT     stop after the write that holds this text ...
+   HOLD_AT       ... for the N-th time; SIGCONT lets the program go on, whatever it writes then
+   HOLD_SECONDS  wait there so long, deaf to SIGCONT, instead of stopping */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -15,9 +20,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static atomic_int changes;
+static atomic_int texts;
 
 static int is_chosen_rank(void) {
   const char *rank = getenv("OMPI_COMM_WORLD_RANK");
@@ -61,17 +68,35 @@ static int is_the_point(const char *call, const char *path) {
   return dies;
 }
 
+/* Stops the program where it has just written the chosen text for the chosen time. */
+static void hold(const void *bytes, size_t count) {
+  const char *text = getenv("HOLD_TEXT");
+  const char *at = getenv("HOLD_AT");
+  if (!text || !at || !memmem(bytes, count, text, strlen(text))) return;
+  if (atomic_fetch_add(&texts, 1) + 1 != atoi(at)) return;
+  const char *seconds = getenv("HOLD_SECONDS");
+  if (!seconds) {
+    kill(getpid(), SIGSTOP);
+    return;
+  }
+  struct timespec left = {.tv_sec = atoi(seconds)};
+  while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
+}
+
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 static ssize_t positioned_write(ssize_t (*next)(int, const void *, size_t, off_t), int fd, const void *bytes,
                                 size_t count, off_t offset) {
   char buffer[PATH_MAX];
   const char *path = path_of(fd, buffer);
-  if (is_output(path) && is_the_point("pwrite", path)) {
+  const int counts = is_output(path);
+  if (counts && is_the_point("pwrite", path)) {
     next(fd, bytes, count / 2, offset);
     die();
   }
-  return next(fd, bytes, count, offset);
+  const ssize_t written = next(fd, bytes, count, offset);
+  if (counts) hold(bytes, count);
+  return written;
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset) {
@@ -84,11 +109,14 @@ ssize_t pwrite64(int fd, const void *bytes, size_t count, off_t offset) {
 ssize_t write(int fd, const void *bytes, size_t count) {
   char buffer[PATH_MAX];
   const char *path = path_of(fd, buffer);
-  if (is_output(path) && is_the_point("write", path)) {
+  const int counts = is_output(path);
+  if (counts && is_the_point("write", path)) {
     NEXT(write)(fd, bytes, count / 2);
     die();
   }
-  return NEXT(write)(fd, bytes, count);
+  const ssize_t written = NEXT(write)(fd, bytes, count);
+  if (counts) hold(bytes, count);
+  return written;
 }
 
 #define ON_FD(name, parameters, arguments)                 \

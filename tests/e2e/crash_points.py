@@ -1,27 +1,13 @@
 """Ends the program in its N-th change of the output's files, by the preloaded crash_points.c, and resumes it."""
 
-import subprocess
-
 import h5py
 import interrupted_job
 import numpy as np
-import pytest
 import support
 
 QUERIES = 120
 STREAMED = ["--memory", "1400KiB", "--batch", "40", "--checkpoint", "0"]
 CANNOT_CREATE = 73
-
-
-def build_library(folder):
-    """The library, by the C compiler of this machine."""
-    library = folder / "crash_points.so"
-    try:
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library,
-                        support.ROOT / "tests/e2e/crash_points.c", "-ldl"], check=True)
-    except FileNotFoundError:
-        pytest.skip("no C compiler: cc builds crash_points.c")
-    return library
 
 
 def answers_of_ibin(output):
@@ -45,10 +31,10 @@ def answers(output):
 class CrashTest:
     """One command line of the job, its first queries only, that writes `output`."""
 
-    def __init__(self, library, job, output, more, ranks=None, rank=0):
+    def __init__(self, job, output, more, ranks=None, rank=0):
         self.output, self.ranks = output, ranks
         self.line = job.line(output, "--queries-range", f"0:{QUERIES}", *more)
-        self.preload = {"LD_PRELOAD": library, "CRASH_PREFIX": output.with_suffix(""), "CRASH_RANK": rank}
+        self.preload = {"LD_PRELOAD": job.library, "CRASH_PREFIX": output.with_suffix(""), "CRASH_RANK": rank}
         neighbors, distances = support.read_result(job.folder / "reference.h5")
         self.expected = neighbors[:QUERIES].tobytes() + distances[:QUERIES].tobytes()
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import numpy as np
+import pytest
 import support
 
 ROWS, DIM, QUERIES, K = 12000, 48, 1200, 7
@@ -23,6 +24,7 @@ class Job:
 
     folder: pathlib.Path
     expected: bytes
+    library: pathlib.Path
 
     def line(self, output, *more):
         vectors = self.folder / "vectors.h5"
@@ -45,6 +47,17 @@ class Job:
         assert not left, left
 
 
+def build_library(folder):
+    """crash_points.c as a library to preload, by the C compiler of this machine."""
+    library = folder / "crash_points.so"
+    try:
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library,
+                        support.ROOT / "tests/e2e/crash_points.c", "-ldl"], check=True)
+    except FileNotFoundError:
+        pytest.skip("no C compiler: cc builds crash_points.c")
+    return library
+
+
 def make(folder):
     """The job with its reference, which is checked against the oracle."""
     random = np.random.default_rng(11)
@@ -52,7 +65,7 @@ def make(folder):
     base[ROWS // 2:ROWS // 2 + 500] = base[:500]  # ties, so that the order of ids is part of the bytes
     queries = base[random.integers(0, ROWS, QUERIES)] + random.integers(0, 2, (QUERIES, DIM)).astype(np.float32) / 8
     support.write_h5(folder / "vectors.h5", train=base, test=queries)
-    job = Job(folder, b"")
+    job = Job(folder, b"", build_library(folder))
     support.search(job.line(folder / "reference.h5")[1:])
     some = slice(0, QUERIES, 40)
     neighbors, distances = support.read_result(folder / "reference.h5")
@@ -69,9 +82,49 @@ def groups_of(job, ranks, *more):
     return json.loads(result.stdout)["groups"]
 
 
-def launch(line, ranks):
-    return support.start(line, np=ranks, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+def launch(line, ranks, env=None):
+    return support.start(line, np=ranks, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                          stderr=subprocess.PIPE, text=True, errors="replace")
+
+
+def hold_after(job, output, kind, count, **how):
+    """The environment in which rank 0 holds after its `count`-th journal record of a kind."""
+    return {"LD_PRELOAD": job.library, "CRASH_PREFIX": f"{output}.journal", "HOLD_TEXT": f'"type":"{kind}"',
+            "HOLD_AT": count, **how}
+
+
+def launch_held(job, line, output, ranks, kind="finished", count=3):
+    """A running job whose rank 0 has stopped itself (SIGSTOP) right after its `count`-th journal record of a kind.
+
+    Whatever a test does to it happens at that point, however quick the machine is; let_go ends the hold.
+    """
+    process = launch(line, ranks, hold_after(job, output, kind, count))
+    reached = support.wait_until(lambda: held_rank(process, ranks), process)
+    assert reached, f"over before {count} records '{kind}': {process.communicate()[1]}"
+    return process
+
+
+def held_rank(process, ranks):
+    """The rank that has stopped itself; None while there is none."""
+    pids = support.child_pids(process) if ranks else [process.pid]
+    return next((pid for pid in pids if status_of(pid).get("State", "").startswith("T")), None)
+
+
+def status_of(pid):
+    """What Linux tells of a process; nothing if it is gone."""
+    try:
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def let_go(process, ranks, pending=None):
+    """Ends the hold, as soon as the signal `pending` has reached the held rank."""
+    pid = held_rank(process, ranks)
+    if pending is not None:
+        assert support.wait_until(lambda: int(status_of(pid).get("ShdPnd", "0"), 16) >> (pending - 1) & 1, process)
+    os.kill(pid, signal.SIGCONT)
 
 
 def records(output, kind):

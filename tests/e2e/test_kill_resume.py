@@ -41,41 +41,41 @@ def is_all_over(output):
     return output.exists() and not os.path.exists(f"{output}.journal")
 
 
+@pytest.mark.parametrize("kind, count, more", [
+    ("identity", 1, RESIDENT), ("finished", 3, RESIDENT), ("finished", 60, RESIDENT), ("finished", 99, RESIDENT),
+    ("identity", 1, STREAMED), ("checkpoint", 1, STREAMED), ("checkpoint", 2, STREAMED)],
+    ids=lambda value: "streamed" if value is STREAMED else "resident" if value is RESIDENT else value)
+def test_any_rank_killed_while_it_loads_or_searches(job, dice, tmp_path, kind, count, more):
+    output = tmp_path / "out.h5"
+    line = job.line(output, *more)
+    process = interrupted_job.launch_held(job, line, output, 3, kind, count)
+    assert interrupted_job.kill_one_rank(process, 3, dice)
+    assert interrupted_job.end_of(process, tmp_path) != 0
+    assert not output.exists(), "half a result has its final name"
+    saved = interrupted_job.records(output, "finished") + interrupted_job.records(output, "checkpoint")
+    assert job.finish(output, line, 3) == (1 if saved else 0)
+
+
 PHASES = {
-    "before the output exists": lambda output, dice: True,
-    "loading": lambda output, dice: interrupted_job.records(output, "identity") > 0,
-    "searching": lambda output, dice: interrupted_job.records(output, "finished") >= 3,
-    "searching, further": lambda output, dice: interrupted_job.records(output, "finished") >= 60,
-    "last batches": lambda output, dice: interrupted_job.records(output, "finished") >= 97,
-    "checkpoints": lambda output, dice: interrupted_job.records(output, "checkpoint") >= 1,
-    "later checkpoints": lambda output, dice: interrupted_job.records(output, "checkpoint") >= 2,
-    "publishing": lambda output, dice: os.path.exists(f"{output}.partial.metadata"),
+    "before the output exists": lambda output: True,
+    "searching": lambda output: interrupted_job.records(output, "finished") >= 3,
+    "publishing": lambda output: os.path.exists(f"{output}.partial.metadata"),
 }
 
 
-@pytest.mark.parametrize("phase, more", [
-    ("before the output exists", RESIDENT), ("loading", RESIDENT), ("searching", RESIDENT),
-    ("searching, further", RESIDENT), ("last batches", RESIDENT), ("publishing", RESIDENT),
-    ("loading", STREAMED), ("checkpoints", STREAMED), ("later checkpoints", STREAMED), ("publishing", STREAMED)],
-    ids=lambda value: value if isinstance(value, str) else ("streamed" if value is STREAMED else "resident"))
-def test_any_rank_killed_in_any_phase(job, dice, tmp_path, phase, more):
+@pytest.mark.parametrize("more", [RESIDENT, STREAMED], ids=["resident", "streamed"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_any_rank_killed_at_no_chosen_moment(job, dice, tmp_path, phase, more):
+    """Where the job is quicker than the kill, it must be whole; launch_held and the crash points never miss theirs."""
     output = tmp_path / "out.h5"
     line = job.line(output, *more)
-    for _ in range(8):  # where the job was quicker than the kill, again
-        process = interrupted_job.launch(line, 3)
-        support.wait_until(lambda: support.child_pids(process) and PHASES[phase](output, dice), process,
-                           interval=0.0002)
-        time.sleep(dice.choice([0, 0, 0.001, 0.003]))
-        hit = interrupted_job.kill_one_rank(process, 3, dice)
-        code = interrupted_job.end_of(process, tmp_path)
-        if hit and code != 0 and not is_all_over(output):
-            break
+    process = interrupted_job.launch(line, 3)
+    support.wait_until(lambda: support.child_pids(process) and PHASES[phase](output), process, interval=0.0002)
+    time.sleep(dice.choice([0, 0, 0.001, 0.003]))
+    interrupted_job.kill_one_rank(process, 3, dice)
+    code = interrupted_job.end_of(process, tmp_path)
+    if code == 0 or is_all_over(output):
         assert support.payload(output) == job.expected
-        for path in tmp_path.glob("out*"):
-            path.unlink()
-    else:
-        # The window is a few milliseconds wide; the exact crash points below never miss it.
-        assert phase == "publishing", f"could not kill a rank while {phase}"
         return
     if output.exists():
         assert support.payload(output) == job.expected, "half a result has its final name"
@@ -93,8 +93,7 @@ def test_resume_on_other_ranks_batches_and_memory(job, dice, tmp_path, first, th
     output = tmp_path / "out.h5"
     ranks, more = first
     kind = "checkpoint" if more is STREAMED else "finished"
-    process = interrupted_job.launch(job.line(output, *more), ranks)
-    assert support.wait_until(lambda: interrupted_job.records(output, kind) >= 2, process, interval=0.0005)
+    process = interrupted_job.launch_held(job, job.line(output, *more), output, ranks, kind, 2)
     assert interrupted_job.kill_one_rank(process, ranks, dice)
     assert interrupted_job.end_of(process, tmp_path) != 0
     assert job.finish(output, job.line(output, *then[1]), then[0]) == 1
@@ -103,9 +102,8 @@ def test_resume_on_other_ranks_batches_and_memory(job, dice, tmp_path, first, th
 def test_kill_during_the_resume(job, dice, tmp_path):
     output = tmp_path / "out.h5"
     line = job.line(output, *RESIDENT)
-    for done in (10, 40, 70):
-        process = interrupted_job.launch(line, 3)
-        assert support.wait_until(lambda: interrupted_job.records(output, "finished") >= done, process)
+    for batches in (10, 30, 30):
+        process = interrupted_job.launch_held(job, line, output, 3, count=batches)
         assert interrupted_job.kill_one_rank(process, 3, dice)
         assert interrupted_job.end_of(process, tmp_path) != 0
         assert not output.exists()
@@ -117,8 +115,7 @@ def stopped(job, dice, tmp_path):
     """An output that lost its job in the middle, and its command line."""
     output = tmp_path / "out.h5"
     line = job.line(output, *RESIDENT)
-    process = interrupted_job.launch(line, None)
-    assert support.wait_until(lambda: interrupted_job.records(output, "finished") >= 5, process)
+    process = interrupted_job.launch_held(job, line, output, None, count=5)
     assert interrupted_job.kill_one_rank(process, None, dice)
     assert interrupted_job.end_of(process, tmp_path) != 0
     return output, line
@@ -159,10 +156,9 @@ def test_no_resume_starts_over(job, stopped):
 # --- exact crash points
 
 @pytest.fixture(scope="module")
-def crashes(job, tmp_path_factory):
+def crashes(job):
     """crashes(output, more, ...) makes a CrashTest with the library preloaded."""
-    library = crash_points.build_library(tmp_path_factory.mktemp("library"))
-    return lambda output, more, **where: crash_points.CrashTest(library, job, output, more, **where)
+    return lambda output, more, **where: crash_points.CrashTest(job, output, more, **where)
 
 
 def chosen_points(names, dice):

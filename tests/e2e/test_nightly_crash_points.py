@@ -15,7 +15,7 @@ def job(tmp_path_factory):
     (True, "ibin", ["--batch", "120"]), (True, "h5", crash_points.STREAMED)],
     ids=["before", "inside", "npy", "ibin", "streamed"])
 def test_kill_in_every_change_of_the_files(job, tmp_path, half, suffix, more):
-    test = crash_points.CrashTest(crash_points.build_library(tmp_path), job, tmp_path / f"out.{suffix}", more)
+    test = crash_points.CrashTest(job, tmp_path / f"out.{suffix}", more)
     faults = []
     for point, name in enumerate(test.all_points(tmp_path / "log"), 1):
         faults += test.crash_and_resume(point, half, name)
