@@ -77,6 +77,7 @@ std::unique_ptr<io::VectorSource> open_input(const io::ResultReader& result, con
                                              const NamedInput& input) {
   const std::vector<io::InputSpec> specs = specs_of_input(result, result_path, input);
   check_identity(result, input, specs);
+  for (const io::InputSpec& spec : specs) io::probe_in_child(spec);
   return io::open_sources(specs);
 }
 

@@ -7,6 +7,7 @@
 #include "core/narrow.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/results_writer.hpp"
+#include "io/try_in_child.hpp"
 #include "io/vector_source.hpp"
 
 namespace mpishards::io {
@@ -317,6 +318,17 @@ bool has_hdf5_signature(const std::string& path) {
   return H5Fis_hdf5(path.c_str()) > 0;
 }
 
+/// Opened in a child before it is opened here, for a damaged file can bring the HDF5 library down.
+std::unique_ptr<ResultReader> open_hdf5_result(const std::string& path) {
+  try_in_child(path, [&] {
+    const Hdf5Result result(path);
+    if (result.nq() == 0) return;
+    result.read(0, 1);
+    result.read(result.nq() - 1, result.nq());
+  });
+  return std::make_unique<Hdf5Result>(path);
+}
+
 }  // namespace
 
 std::unique_ptr<ResultReader> open_result(const std::string& path) {
@@ -325,7 +337,7 @@ std::unique_ptr<ResultReader> open_result(const std::string& path) {
   if (path.ends_with(".npy") || path.ends_with(".ivecs"))
     return std::make_unique<SourceResult>(path, "", Attributes{});
   if (path.ends_with(".ibin") || exists(path + ".attributes.json")) return std::make_unique<IbinResult>(path);
-  if (has_hdf5_signature(path)) return std::make_unique<Hdf5Result>(path);
+  if (has_hdf5_signature(path)) return open_hdf5_result(path);
   throw Error(ErrorKind::data, path +
                                    " is not an HDF5 file; results and ground truth are read from HDF5, .npy, "
                                    ".ibin and .ivecs");

@@ -1,7 +1,9 @@
 #include "io/vector_source.hpp"
 
 #include "core/error.hpp"
+#include "io/dataset_list.hpp"
 #include "io/file.hpp"
+#include "io/try_in_child.hpp"
 #include "io/vector_source_registry.hpp"
 
 namespace mpishards::io {
@@ -29,6 +31,20 @@ std::unique_ptr<VectorSource> open_sources(const std::vector<InputSpec>& specs) 
   std::vector<std::unique_ptr<VectorSource>> sources;
   for (const InputSpec& spec : specs) sources.push_back(open_source(spec));
   return concatenate(std::move(sources));
+}
+
+void probe_in_child(const InputSpec& spec) {
+  if (!is_hdf5_path(spec.path)) return;
+  try_in_child(to_string(spec), [&] {
+    const std::unique_ptr<VectorSource> source = open_source(spec);
+    source->read_matrix(0, 1);
+    source->read_matrix(source->rows() - 1, source->rows());
+  });
+}
+
+void probe_listing_in_child(const std::string& path) {
+  if (!is_hdf5_path(path)) return;
+  try_in_child(path, [&] { list_datasets(path); });
 }
 
 }  // namespace mpishards::io

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/results_writer.hpp"
+#include "support/data_folder.hpp"
 #include "support/expect_error.hpp"
 #include "support/hdf5_file.hpp"
 #include "support/temporary_folder.hpp"
@@ -253,6 +254,14 @@ TEST(GroundTruth, that_is_absent_or_of_no_known_format_is_refused) {
       ErrorKind::data, [&] { open_result(folder / "truth.txt"); }, "HDF5", ".ivecs");
   expect_error(
       ErrorKind::data, [&] { open_result(folder.path()); }, folder.path());
+}
+
+TEST(GroundTruth, that_crashes_the_hdf5_library_is_refused) {
+  const auto data = test::data_folder();
+  if (!data) GTEST_SKIP() << "no real data: set MPISHARDS_DATA";
+  for (const char* name : {"cve-2018-13867.h5", "cve-2025-6269-1.h5"})
+    expect_error(
+        ErrorKind::data, [&] { open_result(*data + "/robustness/" + name); }, name);
 }
 
 }  // namespace

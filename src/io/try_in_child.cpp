@@ -1,3 +1,5 @@
+#include "io/try_in_child.hpp"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -11,15 +13,11 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "core/error.hpp"
-#include "io/dataset_list.hpp"
 #include "io/hdf5_handle.hpp"
-#include "io/vector_source.hpp"
-#include "io/vector_source_registry.hpp"
 
 namespace mpishards::io {
 
@@ -124,8 +122,8 @@ void judge(const std::string& subject, const std::string& report, bool in_time, 
   if (report[0] != kFine) throw Error(static_cast<ErrorKind>(report[0] - 'A'), report.substr(1));
 }
 
-/// Takes a step in a forked child. @throws the step's Error, or Error{data} where the child crashes or does
-/// not end
+}  // namespace
+
 void try_in_child(const std::string& subject, const std::function<void()>& step) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0)
@@ -144,22 +142,6 @@ void try_in_child(const std::string& subject, const std::function<void()>& step)
   if (child < 0) throw Error(ErrorKind::os, std::string("can't fork: ") + std::strerror(fork_error));
   if (!in_time) ::kill(child, SIGKILL);
   judge(subject, report, in_time, wait_for(child));
-}
-
-}  // namespace
-
-void probe_in_child(const InputSpec& spec) {
-  if (!is_hdf5_path(spec.path)) return;
-  try_in_child(to_string(spec), [&] {
-    const std::unique_ptr<VectorSource> source = open_source(spec);
-    source->read_matrix(0, 1);
-    source->read_matrix(source->rows() - 1, source->rows());
-  });
-}
-
-void probe_listing_in_child(const std::string& path) {
-  if (!is_hdf5_path(path)) return;
-  try_in_child(path, [&] { list_datasets(path); });
 }
 
 }  // namespace mpishards::io
