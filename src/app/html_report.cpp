@@ -217,7 +217,8 @@ std::string cards(const rank::SearchSummary& summary, const ReportNumbers& n) {
     html += card(format_percent(n.roof_share),
                  "of the roof of " + with_prefix(n.roof_flops_per_second, "FLOP/s"));
   if (summary.pure_read_seconds > 0)
-    html += card(format_percent(n.read_overhead), "above the pure-read floor");
+    html += card(format_seconds(summary.wall_seconds - summary.pure_read_seconds),
+                 "above the pure-read floor of " + format_seconds(summary.pure_read_seconds));
   html += card(format_percent(n.certified_share), "of searches certified at once");
   return html + "</div>\n";
 }
@@ -341,10 +342,11 @@ std::string report_html(const rank::SearchJobConfig& config, const rank::SearchS
   const ReportNumbers n = compute_report_numbers(summary);
   return "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>"
          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>"
-         "<title>mpishards report</title>\n<style>" +
-         std::string(kStyle) + "</style></head>\n<body>\n<h1>mpishards search</h1>\n<p class=\"sub\">" +
-         subtitle(config, summary) + "</p>\n<div class=\"verdict " + (is_trusted(summary) ? "ok" : "bad") +
-         "\">" + escape_html(verdict(summary)) + "</div>\n" + cards(summary, n) + warnings_html(summary) +
+         "<title>" +
+         escape_html(config.output) + ": mpishards search</title>\n<style>" + std::string(kStyle) +
+         "</style></head>\n<body>\n<h1>mpishards search</h1>\n<p class=\"sub\">" + subtitle(config, summary) +
+         "</p>\n<div class=\"verdict " + (is_trusted(summary) ? "ok" : "bad") + "\">" +
+         escape_html(verdict(summary)) + "</div>\n" + cards(summary, n) + warnings_html(summary) +
          "<h2>Ranks over time</h2>\n" + legend() + chart(summary) + "<h2>Phases</h2>\n" +
          phase_table(summary, n) + "<h2>Exactness</h2>\n" + exactness_table(summary, n) +
          "<h2>Plan against actual</h2>\n" + plan_table(summary, n) + "<h2>Ranks</h2>\n" +

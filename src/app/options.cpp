@@ -5,6 +5,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <tuple>
@@ -415,6 +416,8 @@ SearchOptions to_search_options(const Settings& settings, const std::string& com
   if (const std::string* log = text_of(settings, "log")) job.log_folder = *log;
   job.checkpoint_seconds = static_cast<double>(count_or(settings, "checkpoint", 30));
   job.command_line = command_line;
+  std::error_code unknown;  // a folder that is gone has no name
+  job.working_folder = std::filesystem::current_path(unknown).string();
   job.configuration = to_toml(settings, false);
   options.dry_run = is_set(settings, "dry-run");
   options.json = is_set(settings, "json");

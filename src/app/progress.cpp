@@ -8,13 +8,13 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <ctime>
 #include <exception>
 #include <nlohmann/json.hpp>
 
 #include "core/timer.hpp"
 #include "io/file.hpp"
 #include "rank/host_info.hpp"
+#include "rank/job_attributes.hpp"
 
 namespace mpishards::app {
 
@@ -46,15 +46,6 @@ int columns_of(std::FILE* stream) {
   winsize size = {};
   const bool known = ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
   return known ? size.ws_col : 80;
-}
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts = {};
-  gmtime_r(&now, &parts);
-  std::array<char, 32> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text.data();
 }
 
 }  // namespace
@@ -174,7 +165,7 @@ void ProgressDisplay::end(bool finished) {
 void ProgressDisplay::write_heartbeat(const char* phase, const rank::Progress& progress) {
   if (heartbeat_broken_) return;
   const nlohmann::json heartbeat = {{"schema", "mpishards.heartbeat/1"},
-                                    {"time", utc_now()},
+                                    {"time", rank::utc_now()},
                                     {"host", rank::host_name()},
                                     {"pid", getpid()},
                                     {"phase", phase},

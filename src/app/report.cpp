@@ -70,8 +70,9 @@ std::string headline_text(const rank::SearchSummary& summary, const ReportNumber
             ", multiply-adds in registers, measured at start-up)";
   text += "\n";
   if (summary.pure_read_seconds > 0)
-    text += format("overhead  %s above the pure-read floor of %s\n", format_percent(n.read_overhead).c_str(),
-                   format_seconds(summary.pure_read_seconds).c_str());
+    text += format("overhead  %s above the pure-read floor of %s (%.4g times that)\n",
+                   format_seconds(summary.wall_seconds - summary.pure_read_seconds).c_str(),
+                   format_seconds(summary.pure_read_seconds).c_str(), n.read_overhead);
   return text;
 }
 

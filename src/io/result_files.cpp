@@ -25,6 +25,11 @@ constexpr FormatRow kFormats[] = {
     {ResultFormat::ibin, "ibin", ".ibin"},
 };
 
+/// Formats that a user may expect from a name and would not get.
+constexpr std::string_view kForeignSuffixes[] = {".fbin",  ".u8bin", ".i8bin",  ".fvecs", ".bvecs",
+                                                 ".ivecs", ".npz",   ".csv",    ".tsv",   ".txt",
+                                                 ".json",  ".jsonl", ".parquet"};
+
 }  // namespace
 
 std::string_view to_string(ResultFormat format) {
@@ -43,6 +48,11 @@ ResultFormat result_format_from_string(std::string_view text) {
 ResultFormat result_format_of(const std::string& out_path) {
   for (const FormatRow& row : kFormats)
     if (out_path.ends_with(row.suffix)) return row.format;
+  for (const std::string_view suffix : kForeignSuffixes)
+    if (out_path.ends_with(suffix))
+      throw Error(ErrorKind::usage,
+                  "no result is written as " + std::string(suffix) + " (" + out_path +
+                      "); end the output in .h5, .npy or .ibin, or name its format with --format");
   return ResultFormat::h5;
 }
 

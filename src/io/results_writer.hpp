@@ -19,7 +19,7 @@ enum class ResultFormat : std::uint8_t { h5, npy, ibin };
 std::string_view to_string(ResultFormat format);
 /// @throws Error{usage}
 ResultFormat result_format_from_string(std::string_view text);
-/// By OUT's suffix (.npy, .ibin; h5 for everything else).
+/// By OUT's suffix: .npy, .ibin; h5 for others. @throws Error{usage} for that of a format results do not have
 ResultFormat result_format_of(const std::string& out_path);
 
 /// Attribute name to value. In HDF5 files attributes of the root group, else a JSON file OUT.attributes.json.

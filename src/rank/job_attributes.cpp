@@ -87,6 +87,7 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
       {"n_ranks", std::int64_t{summary.shape.n_ranks}},
       {"hosts", hosts_of(summary.ranks)},
       {"command_line", config.command_line},
+      {"working_folder", config.working_folder},
       {"configuration", config.configuration},
       {"version", std::string(version())},
       {"revision", std::string(revision())},

@@ -51,11 +51,26 @@ io::Range base_rows_of(const SearchJobConfig& config, const io::VectorSource& ba
   return ShardMap({0, base.rows()}, config.parts).shard(config.part);
 }
 
+/// A file that is named twice is searched twice: each neighbour comes twice, under two ids.
+std::vector<std::string> repeated_inputs(const std::vector<io::InputSpec>& specs) {
+  std::vector<std::string> names;
+  for (const io::InputSpec& spec : specs) names.push_back(io::to_string(spec));
+  std::ranges::sort(names);
+  std::vector<std::string> repeated;
+  for (std::size_t i = 1; i < names.size(); ++i)
+    if (names[i] == names[i - 1] && (repeated.empty() || repeated.back() != names[i]))
+      repeated.push_back(names[i]);
+  return repeated;
+}
+
 std::vector<std::string> input_warnings(const SearchJobConfig& config, const JobInputs& inputs, int n_ranks) {
   std::vector<std::string> warnings;
   for (const io::VectorSource* source : {inputs.base.get(), inputs.queries.get()})
     if (source->dtype() == DType::f64)
       warnings.push_back(source->name() + " holds float64; its values are narrowed to float32");
+  for (const std::string& name : repeated_inputs(config.base))
+    warnings.push_back(
+        name + " is named more than once in --base: its rows are searched each time, under other ids");
   const std::int64_t rows = inputs.base_rows.end - inputs.base_rows.begin;
   if (config.k > rows)
     warnings.push_back("k = " + std::to_string(config.k) + " is more than the " + std::to_string(rows) +

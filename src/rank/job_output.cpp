@@ -180,6 +180,17 @@ void JobOutput::start_anew(const JobInputs& inputs, const JobShape& shape,
   journal_ = io::Journal::create(path_, identity);
 }
 
+std::string JobOutput::resumed_text() const {
+  if (resumes_ == 0) return "";
+  std::int64_t answered = nq_;
+  for (const io::Range& range : unfinished_) answered -= range.end - range.begin;
+  std::string text = std::to_string(answered) + " of " + std::to_string(nq_) + " queries are answered";
+  if (checkpoint_)
+    text += "; queries " + range_text(checkpoint_->queries) +
+            " have seen base rows 0:" + std::to_string(checkpoint_->rows_done);
+  return text;
+}
+
 void JobOutput::finish(io::Range rows) {
   comm::agree(comm_, [&] { slices_->sync(); });
   comm::agree(comm_, [&] {

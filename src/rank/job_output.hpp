@@ -28,6 +28,8 @@ class JobOutput {
   /// State of a streamed pass that a stopped run left; its queries are a part of unfinished().
   const std::optional<io::Journal::Checkpoint>& checkpoint() const { return checkpoint_; }
   int resumes() const { return resumes_; }
+  /// What earlier runs left, for people: "300 of 1000 queries are answered"; empty where there was none.
+  std::string resumed_text() const;
   /// On root: false where the file system has no locks, so that nothing keeps a second job from this output.
   bool is_locked() const { return lock_ && lock_->is_exclusive(); }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/error.hpp"
+
 namespace mpishards::rank {
 
 namespace {
@@ -60,6 +62,14 @@ std::int64_t QueryPass::nq() const {
   std::int64_t sum = 0;
   for (const io::Range& batch : batches) sum += batch.end - batch.begin;
   return sum;
+}
+
+std::int64_t QueryPass::result_row(std::int64_t position) const {
+  for (const io::Range& batch : batches) {
+    if (position < batch.end - batch.begin) return batch.begin + position;
+    position -= batch.end - batch.begin;
+  }
+  throw Error(ErrorKind::internal, "a pass has fewer queries than were asked for");
 }
 
 std::vector<QueryPass> cut_passes(const JobPlan& plan, const std::vector<io::Range>& unfinished,

@@ -21,6 +21,8 @@ struct QueryPass {
 
   bool is_continued() const { return rows_done > 0 || ahead_rows > 0; }
   std::int64_t nq() const;
+  /// Result row of the position-th query of the pass. @pre 0 <= position < nq()
+  std::int64_t result_row(std::int64_t position) const;
 };
 
 /// Cuts what is unfinished into passes and batches. A checkpointed pass comes first. Pure arithmetic.

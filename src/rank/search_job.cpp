@@ -3,7 +3,6 @@
 #include <malloc.h>
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -63,6 +62,8 @@ class SearchJob {
   void load_group(io::Range group);
   void prefetch_group(io::Range group);
   void begin_pass(const QueryPass& pass, bool streamed);
+  void restore_running(const QueryPass& pass);
+  void choose_checked_queries(const QueryPass& pass);
   void search_group(const QueryPass& pass, io::Range group, bool last_group);
   void search_batch(const QueryPass& pass, std::size_t batch, bool last_group);
   const RoutedBatch& routed_batch(const QueryPass& pass, std::size_t batch);
@@ -71,7 +72,6 @@ class SearchJob {
   bool is_checkpoint_due() const;
   bool stop_after_batch(const QueryPass& pass, std::size_t batch, io::Range group, bool last_group);
   void note_base_hash(bool last_group);
-  void report_begin();
   void report_progress(const QueryPass& pass, io::Range group, std::size_t batches_done);
   void finish();
   void publish();
@@ -120,10 +120,7 @@ class SearchJob {
   double saved_at_ = 0;
   double save_seconds_ = 0;  // that the last save took
 
-  // Query x row pairs, for the progress: all of the job's, and those of passes and groups that are done.
-  double work_done_ = 0;
-  double work_total_ = 0;
-  double search_started_ = 0;
+  ProgressMeter meter_;
 };
 
 void SearchJob::prepare() {
@@ -230,16 +227,17 @@ void SearchJob::open_output() {
     output_->record_content_hash("queries", queries_hash_);
     // Where every query is answered already, the base is not read again.
     base_hash_ = output_->content_hash("base").value_or(0);
-    report_begin();
   });
 }
 
 void SearchJob::search_passes() {
   const std::vector<QueryPass> passes =
       cut_passes(summary_.plan, output_->unfinished(), output_->checkpoint());
-  for (const QueryPass& pass : passes)
-    work_total_ += static_cast<double>(pass.nq()) * static_cast<double>(summary_.shape.rows);
-  search_started_ = clock_.elapsed_seconds();
+  meter_ = ProgressMeter(summary_.shape, summary_.plan, passes, clock_.elapsed_seconds());
+  comm::agree(comm_, [&] {
+    if (comm_.is_root() && observer_.began)
+      observer_.began(meter_.at_begin(clock_.elapsed_seconds()), output_->resumed_text());
+  });
   for (std::size_t p = 0; p < passes.size() && !summary_.stopped; ++p) {
     const std::vector<io::Range> groups = cut_groups(summary_.plan, summary_.shape.rows, passes[p]);
     run_pass(passes[p], groups, p + 1 < passes.size() ? &passes[p + 1] : nullptr);
@@ -312,34 +310,34 @@ void SearchJob::begin_pass(const QueryPass& pass, bool streamed) {
   for (std::size_t b = 0; streamed && b < pass.batches.size(); ++b)
     running_[b] = TopK(slice_of(pass.batches[b]).size(), summary_.shape.k, config_.metric);
   bounds_.assign(pass.batches.size(), {});
-  if (pass.is_continued()) {
-    const PhaseClock::Scope scope(clock_, Phase::read);
-    std::vector<TopK> saved(pass.batches.size());
-    comm::agree(comm_, [&] {
-      for (std::size_t b = 0; b < pass.batches.size(); ++b) {
-        const merge::Slice slice = slice_of(pass.batches[b]);
-        saved[b] =
-            output_->read_checkpoint(pass.batches[b].begin + slice.begin, slice.size(), config_.metric);
-      }
-    });
-    for (std::size_t b = 0; b < saved.size(); ++b) keep_running(b, std::move(saved[b]));
-    summary_.warnings.emplace_back(
-        "continued in the middle of a stream: the queries of that pass have no fp64 self-check");
-    return;
-  }
+  if (pass.is_continued())
+    restore_running(pass);
+  else
+    choose_checked_queries(pass);
+}
+
+/// Goes on with the answers that a stopped run saved.
+void SearchJob::restore_running(const QueryPass& pass) {
+  const PhaseClock::Scope scope(clock_, Phase::read);
+  std::vector<TopK> saved(pass.batches.size());
+  comm::agree(comm_, [&] {
+    for (std::size_t b = 0; b < pass.batches.size(); ++b) {
+      const merge::Slice slice = slice_of(pass.batches[b]);
+      saved[b] = output_->read_checkpoint(pass.batches[b].begin + slice.begin, slice.size(), config_.metric);
+    }
+  });
+  for (std::size_t b = 0; b < saved.size(); ++b) keep_running(b, std::move(saved[b]));
+  summary_.warnings.emplace_back(
+      "continued in the middle of a stream: the queries of that pass have no fp64 self-check");
+}
+
+/// Draws the pass's share of the queries that are answered again in fp64, and gives them to every rank.
+void SearchJob::choose_checked_queries(const QueryPass& pass) {
   const std::int64_t share =
       (config_.self_check_queries * pass.nq() + summary_.shape.nq - 1) / summary_.shape.nq;
   std::vector<std::int64_t> rows;
-  for (const std::int64_t position : SelfChecker::choose(pass.nq(), share)) {
-    std::int64_t left = position;
-    for (const io::Range& batch : pass.batches) {
-      if (left < batch.end - batch.begin) {
-        rows.push_back(batch.begin + left);
-        break;
-      }
-      left -= batch.end - batch.begin;
-    }
-  }
+  for (const std::int64_t position : SelfChecker::choose(pass.nq(), share))
+    rows.push_back(pass.result_row(position));
   Matrix sample(DType::f32, std::ssize(rows), summary_.shape.d);
   comm::agree(comm_, [&] {
     for (std::size_t i = 0; comm_.is_root() && i < rows.size(); ++i) {
@@ -386,7 +384,7 @@ void SearchJob::search_group(const QueryPass& pass, io::Range group, bool last_g
       return;
     }
   }
-  work_done_ += static_cast<double>(pass.nq()) * static_cast<double>(group.end - group.begin);
+  meter_.finish_group(pass, group);
   if (!last_group && (config_.checkpoint_seconds == 0 || is_checkpoint_due())) save(pass, group, 0);
 }
 
@@ -473,38 +471,9 @@ void SearchJob::note_base_hash(bool last_group) {
   });
 }
 
-void SearchJob::report_begin() {
-  if (!observer_.began) return;
-  Progress progress;
-  progress.queries_total = summary_.shape.nq;
-  progress.queries_done = summary_.shape.nq;
-  for (const io::Range& range : output_->unfinished()) progress.queries_done -= range.end - range.begin;
-  progress.groups_total = summary_.plan.groups;
-  progress.elapsed_seconds = clock_.elapsed_seconds();
-  progress.eta_seconds = std::numeric_limits<double>::quiet_NaN();
-  observer_.began(progress);
-}
-
 void SearchJob::report_progress(const QueryPass& pass, io::Range group, std::size_t batches_done) {
   if (!observer_.progress || !comm_.is_root()) return;
-  double work = work_done_;
-  for (std::size_t b = 0; b < batches_done; ++b)
-    work += static_cast<double>(pass.batches[b].end - pass.batches[b].begin) *
-            static_cast<double>(group.end - group.begin);
-  Progress progress;
-  const double share = work_total_ > 0 ? work / work_total_ : 1.0;
-  const double seconds = clock_.elapsed_seconds() - search_started_;
-  const double todo = work_total_ / static_cast<double>(summary_.shape.rows);
-  progress.queries_total = summary_.shape.nq;
-  progress.queries_done =
-      summary_.shape.nq - static_cast<std::int64_t>(todo) + static_cast<std::int64_t>(share * todo);
-  progress.groups_total = summary_.plan.groups;
-  progress.groups_done = (group.begin + summary_.plan.rows_per_group - 1) /
-                         std::max<std::int64_t>(1, summary_.plan.rows_per_group);
-  progress.elapsed_seconds = clock_.elapsed_seconds();
-  progress.queries_per_second = seconds > 0 ? share * todo / seconds : 0;
-  progress.eta_seconds = share > 0 ? seconds * (1 - share) / share : 0;
-  observer_.progress(progress);
+  observer_.progress(meter_.after_batches(pass, group, batches_done, clock_.elapsed_seconds()));
 }
 
 io::Attributes SearchJob::attributes() const {

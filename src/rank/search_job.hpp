@@ -15,6 +15,7 @@
 #include "io/results_writer.hpp"
 #include "kernels/index.hpp"
 #include "rank/job_plan.hpp"
+#include "rank/progress_meter.hpp"
 
 namespace mpishards::rank {
 
@@ -49,6 +50,7 @@ struct SearchJobConfig {
 
   std::vector<std::string> settings_files;  // job file: never taken for an output
   std::string command_line;                 // for the result's attributes
+  std::string working_folder;               // that relative input paths are relative to, absolute
   std::string configuration;                // effective settings as TOML, for the result's attributes
 };
 
@@ -96,17 +98,6 @@ struct SearchSummary {
   std::vector<std::string> warnings;  // launcher, binding, narrowing, ...
 };
 
-/// How far a run is.
-struct Progress {
-  std::int64_t queries_done = 0;  // weighted by the share of the base that they have seen
-  std::int64_t queries_total = 0;
-  std::int64_t groups_done = 0;
-  std::int64_t groups_total = 0;
-  double elapsed_seconds = 0;
-  double queries_per_second = 0;
-  double eta_seconds = 0;  // NaN: not known yet
-};
-
 /// What will run.
 struct PreparedJob {
   JobShape shape;
@@ -121,8 +112,9 @@ PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Commun
 /// What a caller wants to hear of a run; each may be empty. All are called on rank 0 alone.
 struct JobObserver {
   std::function<void(const PreparedJob&)> prepared;  // once, before the work
-  std::function<void(const Progress&)> began;        // once, as soon as the job owns its output
-  std::function<void(const Progress&)> progress;     // after every batch
+  // Once, as soon as the job owns its output; with what an earlier run left in it, else an empty text.
+  std::function<void(const Progress&, const std::string& resumed)> began;
+  std::function<void(const Progress&)> progress;  // after every batch
 };
 
 /// Runs a search from files to a published result. Collective over comm.

@@ -38,6 +38,7 @@ class Job:
         self.check(output)
         resumes = int(support.attributes(output)["resumes"])
         assert f"resumed {resumes} time(s)" in result.stdout, result
+        assert result.stderr.count(f"of {QUERIES} queries are answered") == (1 if resumes else 0), result
         return resumes
 
     def check(self, output):

@@ -180,6 +180,39 @@ def test_dry_run_prints_the_plan_and_touches_nothing(work, ranks, more):
         assert "base resident" in result.stdout and "memory of one rank" in result.stdout
 
 
+@pytest.mark.parametrize("suffix", ["fbin", "ivecs", "csv"])
+def test_output_named_like_a_format_that_results_do_not_have(work, suffix):
+    assert_says(support.run(search_line(work, output=f"out.{suffix}")), USAGE, f"out.{suffix}", ".h5", "--format")
+    assert support.run(search_line(work, "--format", "h5", output=f"out.{suffix}")).code == 0
+
+
+def test_base_file_named_twice_is_searched_twice_and_said(work):
+    once = support.search(search_line(work, output="once.h5")[1:])
+    twice = support.search(search_line(work, "--base", work / "v.h5", "-k", 20, output="twice.h5")[1:])
+    assert "more than once" not in once.stderr
+    assert twice.stderr.count(f"{work / 'v.h5'}:train is named more than once in --base") == 1, twice
+    neighbors, _ = support.read_result(work / "twice.h5")
+    expected, _ = support.read_result(work / "once.h5")
+    assert (neighbors[:, ::2] == expected).all() and (neighbors[:, 1::2] == expected + ROWS).all()
+
+
+def test_command_line_in_the_attributes_runs_again_in_a_shell(work):
+    folder = work / "it's \"my\" $folder"
+    folder.mkdir()
+    (folder / "v.h5").write_bytes((work / "v.h5").read_bytes())
+    line = ["search", "--base", "v.h5", "--queries", "./v.h5:/test", "-o", folder / "out.h5"]
+    assert support.run(line, cwd=folder).code == 0
+    attributes = support.attributes(folder / "out.h5")
+    assert attributes["working_folder"] == str(folder)
+    expected = support.payload(folder / "out.h5")
+    (folder / "out.h5").unlink()
+    name, rest = attributes["command_line"].split(" ", 1)
+    assert name == "mpishards"
+    subprocess.run(f"{support.PROGRAM} {rest}", shell=True, check=True, cwd=attributes["working_folder"],
+                   env=support.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert support.payload(folder / "out.h5") == expected
+
+
 @pytest.mark.parametrize("ranks", [None, 2])
 def test_quiet_prints_nothing(work, ranks):
     result = support.search(search_line(work, "-q")[1:], np=ranks)

@@ -12,6 +12,7 @@
 #include "app/plan_output.hpp"
 #include "app/progress.hpp"
 #include "app/report.hpp"
+#include "app/shell_line.hpp"
 #include "app/signals.hpp"
 #include "comm/agree.hpp"
 #include "comm/environment.hpp"
@@ -80,14 +81,6 @@ std::string gather_settings(const Arguments& arguments, const comm::Communicator
   return serialize(settings);
 }
 
-std::string command_line_of(const Arguments& arguments) {
-  std::string text = "mpishards search";
-  for (const std::string& argument : arguments)
-    text += argument.find_first_of(" \t\n'\"*?[]$&|;<>()\\") == std::string::npos ? " " + argument
-                                                                                  : " '" + argument + "'";
-  return text;
-}
-
 /// The classic disaster: a launcher starts N processes and each believes to be alone.
 void refuse_copies(const comm::Communicator& world) {
   const comm::Launcher launcher = comm::detect_launcher();
@@ -126,7 +119,10 @@ struct SilenceAtEnd {
 rank::SearchSummary run_with_progress(const SearchOptions& options, const comm::Communicator& world) {
   ProgressDisplay display(options.job.output, ProgressDisplay::style_for(stderr, options.quiet), stderr);
   rank::JobObserver observer;
-  observer.began = [&](const rank::Progress& progress) { display.begin(progress); };
+  observer.began = [&](const rank::Progress& progress, const std::string& resumed) {
+    if (!options.quiet && !resumed.empty()) std::fprintf(stderr, "resuming: %s\n", resumed.c_str());
+    display.begin(progress);
+  };
   observer.progress = [&](const rank::Progress& progress) { display.update(progress); };
   if (!options.quiet) observer.prepared = announce;
   const SilenceAtEnd silence_at_end;
@@ -158,7 +154,7 @@ int run_search(const Arguments& arguments, const comm::Communicator& world) {
   const std::string text = decide_on_root(world, [&] { return gather_settings(arguments, world); });
   if (text.empty()) return 0;
   const Settings settings = deserialize_settings(text);
-  const SearchOptions options = to_search_options(settings, command_line_of(arguments));
+  const SearchOptions options = to_search_options(settings, shell_line("search", arguments));
   if (options.verbose && world.is_root()) std::fputs(to_toml(settings, true).c_str(), stderr);
   if (options.dry_run) return print_dry_run(options, world);
 
