@@ -39,16 +39,27 @@ const app::CommandRow& find_command(const std::string& name) {
                                     " (mpishards --help lists the commands)");
 }
 
-/// Prints one line of cause and remedy. Failures that all ranks agreed upon are printed by rank 0 alone.
-void print_failure(const Error& error) {
-  std::fprintf(stderr, "mpishards: %s: %s\n", std::string(to_string(error.kind())).c_str(), error.what());
+/// Whether a launcher started this process beside another that does the same work. The one that does it says
+/// so. Ranks of a script that runs commands of its own are none.
+bool is_idle_copy(const app::CommandRow& command) {
+  const comm::Launcher launcher = comm::detect_launcher();
+  if (launcher.n_ranks == 1 || !launcher.is_parent) return false;
+  if (launcher.rank > 0) return true;
+  const std::string name(command.name);
+  std::fprintf(
+      stderr,
+      "mpishards: warning: %s started %d times `mpishards %s`, which is the work of one process: the "
+      "first does it, the others do nothing; start it without %s\n",
+      launcher.name.c_str(), launcher.n_ranks, name.c_str(), launcher.name.c_str());
+  return false;
 }
 
 int run_alone(const app::CommandRow& command, const app::Arguments& arguments) {
+  if (is_idle_copy(command)) return 0;
   try {
     return command.run(arguments, comm::Communicator());
   } catch (const Error& error) {
-    print_failure(error);
+    app::print_failure(error);
     return exit_code(error.kind());
   }
 }
@@ -60,10 +71,11 @@ int run_under_mpi(const app::CommandRow& command, const app::Arguments& argument
   try {
     return command.run(arguments, world);
   } catch (const comm::AgreedError& error) {
-    if (world.is_root()) print_failure(error);
+    // Failures that all ranks agreed upon are printed by rank 0 alone.
+    if (world.is_root()) app::print_failure(error);
     return exit_code(error.kind());
   } catch (const Error& error) {
-    print_failure(error);
+    app::print_failure(error);
     if (world.size() == 1) return exit_code(error.kind());
     comm::abort_job(exit_code(error.kind()));
   } catch (const std::bad_alloc&) {
@@ -91,10 +103,10 @@ int main(int argc, char** argv) {
     const app::CommandRow& command = find_command(typed == "--version" ? "version" : typed);
     const app::Arguments arguments =
         of_command ? app::Arguments{"--help"} : app::Arguments(all.begin() + 1, all.end());
-    if (command.needs_mpi) return run_under_mpi(command, arguments, argc, argv);
+    if (command.processes == app::Processes::job) return run_under_mpi(command, arguments, argc, argv);
     return run_alone(command, arguments);
   } catch (const Error& error) {
-    print_failure(error);
+    app::print_failure(error);
     return exit_code(error.kind());
   } catch (const std::bad_alloc&) {
     std::fputs("mpishards: out of memory\n", stderr);

@@ -17,12 +17,16 @@ std::optional<T> attribute(const io::ResultReader& file, const std::string& name
   return std::get<T>(found->second);
 }
 
+[[noreturn]] inline void throw_missing_attribute(const std::string& path, const std::string& name) {
+  throw Error(ErrorKind::data, path + " has no attribute '" + name +
+                                   "'; expected a result that mpishards search has finished");
+}
+
 /// @throws Error{data}
 template <class T>
 T required_attribute(const io::ResultReader& file, const std::string& path, const std::string& name) {
   if (std::optional<T> value = attribute<T>(file, name)) return *value;
-  throw Error(ErrorKind::data, path + " has no attribute '" + name +
-                                   "'; expected a result that mpishards search has finished");
+  throw_missing_attribute(path, name);
 }
 
 }  // namespace mpishards::app

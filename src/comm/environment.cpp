@@ -1,12 +1,15 @@
 #include "comm/environment.hpp"
 
 #include <mpi.h>
+#include <unistd.h>
 #if defined(OPEN_MPI) && __has_include(<mpi-ext.h>)
 #include <mpi-ext.h>
 #endif
 
 #include <cstdlib>
+#include <fstream>
 #include <optional>
+#include <string>
 
 #include "comm/check.hpp"
 #include "core/error.hpp"
@@ -36,15 +39,26 @@ constexpr LauncherRow kLaunchers[] = {
     {"PMIx", "PMIX_RANK", "PMIX_SIZE", "PMIX_LOCAL_RANK"},
 };
 
+/// Whether the process that started this one has a variable too. What another user's process has (slurmstepd
+/// is root's) can't be seen: no.
+bool parent_has(const std::string& variable) {
+  std::ifstream environment("/proc/" + std::to_string(::getppid()) + "/environ", std::ios::binary);
+  for (std::string entry; std::getline(environment, entry, '\0');)
+    if (entry.starts_with(variable + "=")) return true;
+  return false;
+}
+
 }  // namespace
 
 Launcher detect_launcher() {
   for (const LauncherRow& row : kLaunchers) {
     const std::optional<int> rank = int_from_environment(row.rank);
     const std::optional<int> n_ranks = int_from_environment(row.n_ranks);
-    if (rank && n_ranks) return {row.name, *n_ranks, *rank, int_from_environment(row.local_rank).value_or(0)};
+    if (!rank || !n_ranks) continue;
+    return {row.name, *n_ranks, *rank, int_from_environment(row.local_rank).value_or(0),
+            !parent_has(row.rank)};
   }
-  return {"none", 1, 0, 0};
+  return {"none", 1, 0, 0, false};
 }
 
 void check_mpi(int code, const char* call, std::source_location at) {

@@ -6,10 +6,11 @@ namespace mpishards::comm {
 
 /// Which program started this process, read from the environment variables that it leaves.
 struct Launcher {
-  std::string name;    // "srun", "mpirun", "mpiexec (PMI)" or "none"
-  int n_ranks = 1;     // how many processes the launcher says it started
-  int rank = 0;        // this one's number among them
-  int local_rank = 0;  // and among those on this host
+  std::string name;        // "srun", "mpirun", "mpiexec (PMI)" or "none"
+  int n_ranks = 1;         // how many processes the launcher says it started
+  int rank = 0;            // this one's number among them
+  int local_rank = 0;      // and among those on this host
+  bool is_parent = false;  // it started this process itself, not a script that it started
 };
 Launcher detect_launcher();
 

@@ -15,4 +15,8 @@ std::vector<std::string> list_datasets(const std::string& path) {
   return list_hdf5_datasets(file, path);
 }
 
+std::string ids_beside(const std::string& dataset) {
+  return dataset.substr(0, dataset.rfind('/') + 1) + "ids";
+}
+
 }  // namespace mpishards::io

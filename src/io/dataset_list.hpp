@@ -10,4 +10,7 @@ namespace mpishards::io {
 /// @throws Error{input_missing|permission|data}
 std::vector<std::string> list_datasets(const std::string& path);
 
+/// Path of the data set `ids` that may lie beside the vectors of `dataset`.
+std::string ids_beside(const std::string& dataset);
+
 }  // namespace mpishards::io

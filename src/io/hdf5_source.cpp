@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "io/dataset_list.hpp"
 #include "io/hdf5_catalog.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_types.hpp"
@@ -49,7 +50,8 @@ Extent extent_of(const H5Dataset& dataset, std::size_t n_dims, const std::string
   if (dims.size() != n_dims) {
     std::string shape;
     for (const std::int64_t dim : dims) shape += (shape.empty() ? "" : " x ") + std::to_string(dim);
-    throw Error(ErrorKind::data, subject + " has " + std::to_string(dims.size()) + " dimensions" +
+    throw Error(ErrorKind::data, subject + " has " + std::to_string(dims.size()) +
+                                     (dims.size() == 1 ? " dimension" : " dimensions") +
                                      (shape.empty() ? "" : " (" + shape + ")") + ", expected " +
                                      (n_dims == 2 ? "2: rows x cols" : "1: one id a row"));
   }
@@ -177,7 +179,9 @@ Storage storage_of(const H5Dataset& dataset, std::size_t n_dims, Extent extent, 
   const std::int64_t bytes = extent.rows * extent.cols * static_cast<std::int64_t>(element_bytes);
   if (check_hdf5(H5Pget_external_count(creation.get()), "H5Pget_external_count", subject) > 0)
     throw Error(ErrorKind::data,
-                subject + " keeps its data in other files; rewrite it with h5repack -l CONTI");
+                subject +
+                    " keeps its data in other files, which are not read; where they are, run h5repack -l "
+                    "CONTI OLD NEW and search NEW");
   switch (H5Pget_layout(creation.get())) {
     case H5D_CONTIGUOUS:
       return contiguous_storage(dataset, bytes, file_bytes, subject);
@@ -188,8 +192,8 @@ Storage storage_of(const H5Dataset& dataset, std::size_t n_dims, Extent extent, 
       return {"compact", -1, {0, 0}};
     case H5D_VIRTUAL:
       throw Error(ErrorKind::data, subject +
-                                       " is a virtual data set; name the files behind it, or rewrite it with "
-                                       "h5repack -l CONTI");
+                                       " is a virtual data set; name the files behind it instead: several "
+                                       "are searched as one base");
     default:
       throw Error(ErrorKind::data, subject + " has an unknown storage layout");
   }
@@ -214,11 +218,6 @@ H5Plist access_with_cache(const Storage& storage, Extent extent, std::size_t ele
   check_hdf5(H5Pset_chunk_cache(access.get(), kSlots, static_cast<std::size_t>(cache_bytes), 1.0),
              "H5Pset_chunk_cache", "data set access", ErrorKind::internal);
   return access;
-}
-
-/// The data set `ids` of the group that holds `dataset`.
-std::string ids_beside(const std::string& dataset) {
-  return dataset.substr(0, dataset.rfind('/') + 1) + "ids";
 }
 
 /// Ids of the rows: int64, never negative.
@@ -281,6 +280,7 @@ class Hdf5Source final : public VectorSource {
   std::int64_t rows() const override { return extent_.rows; }
   std::int64_t cols() const override { return extent_.cols; }
   DType dtype() const override { return element_.dtype; }
+  StoredElement stored_element() const override { return element_.stored; }
   const std::string& name() const override { return name_; }
   std::string_view format() const override { return "hdf5"; }
   std::string layout() const override { return storage_.words; }

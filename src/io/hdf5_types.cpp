@@ -113,6 +113,14 @@ DType integer_dtype(const H5Dataset& dataset, hid_t type, const std::string& sub
   }
 }
 
+/// What lies in the file: integers of 16 and 32 bits are read as wider ones.
+StoredElement stored_element(hid_t type, DType dtype) {
+  const std::size_t bytes = H5Tget_size(type);
+  const bool widened = bytes != size_bytes(dtype);
+  if (!widened) return {std::string(to_string(dtype)), bytes};
+  return {(H5Tget_sign(type) == H5T_SGN_2 ? "i" : "u") + std::to_string(8 * bytes), bytes};
+}
+
 H5Type copy_of(hid_t type) {
   return H5Type(H5Tcopy(type), "H5Tcopy", "data type", ErrorKind::internal);
 }
@@ -142,6 +150,7 @@ Hdf5Element hdf5_element_of(const H5Dataset& dataset, const std::string& subject
   Hdf5Element element;
   element.dtype = type_class == H5T_FLOAT ? float_dtype(type.get(), subject)
                                           : integer_dtype(dataset, type.get(), subject);
+  element.stored = stored_element(type.get(), element.dtype);
   element.memory = memory_type(element.dtype, type.get());
   const H5T_order_t order = H5Tget_order(type.get());
   const std::size_t bytes = H5Tget_size(type.get());

@@ -4,12 +4,14 @@
 
 #include "core/types.hpp"
 #include "io/hdf5_handle.hpp"
+#include "io/vector_source.hpp"
 
 namespace mpishards::io {
 
 /// How the elements of a data set become one of our dtypes.
 struct Hdf5Element {
   DType dtype = DType::f32;
+  StoredElement stored;
   H5Type memory;            // the type to hand to H5Dread
   bool same_bits = false;   // stored bits are the dtype's own, but for the byte order
   bool swap_bytes = false;  // stored in the other byte order

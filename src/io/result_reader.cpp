@@ -9,6 +9,7 @@
 #include "io/results_writer.hpp"
 #include "io/try_in_child.hpp"
 #include "io/vector_source.hpp"
+#include "io/vector_source_contiguous.hpp"
 
 namespace mpishards::io {
 
@@ -333,7 +334,7 @@ std::unique_ptr<ResultReader> open_hdf5_result(const std::string& path) {
 
 std::unique_ptr<ResultReader> open_result(const std::string& path) {
   if (std::unique_ptr<ResultReader> npy = open_npy_result(path)) return npy;
-  File::open_read(path).close();  // missing, forbidden or no regular file: said here
+  open_data_file(path);  // missing, forbidden, empty or no regular file: said here
   if (path.ends_with(".npy") || path.ends_with(".ivecs"))
     return std::make_unique<SourceResult>(path, "", Attributes{});
   if (path.ends_with(".ibin") || exists(path + ".attributes.json")) return std::make_unique<IbinResult>(path);

@@ -14,6 +14,12 @@
 
 namespace mpishards::io {
 
+/// How a file holds an element, which may be in a type narrower than the one it is read as.
+struct StoredElement {
+  std::string type;  // "f32", "u16", ...
+  std::size_t bytes = 0;
+};
+
 /// Rows of vectors (or of ids) in a file: rows x cols of one dtype, read by ranges of rows.
 ///
 /// Header and file size are checked against each other when the source is opened, so a later read fails only
@@ -26,6 +32,9 @@ class VectorSource {
   virtual std::int64_t rows() const = 0;
   virtual std::int64_t cols() const = 0;
   virtual DType dtype() const = 0;
+  virtual StoredElement stored_element() const {
+    return {std::string(to_string(dtype())), size_bytes(dtype())};
+  }
   /// "FILE" or "FILE:DATASET", for messages and attributes.
   virtual const std::string& name() const = 0;
   /// Name of the format in the registry: "hdf5", "xbin", "xvecs", "npy".

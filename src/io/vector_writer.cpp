@@ -5,11 +5,14 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/error.hpp"
+#include "core/narrow.hpp"
+#include "io/dataset_list.hpp"
 #include "io/file.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_types.hpp"
@@ -22,16 +25,18 @@ namespace {
 constexpr const char* kDefaultDataset = "train";
 constexpr std::int64_t kBlockBytes = std::int64_t{4} << 20;
 
-/// Where rows go: from `offset` on, each behind `row_prefix`.
+/// Where rows go: from `offset` on, each behind `row_prefix`; and their ids, if the file has any.
 struct RowPlace {
   std::int64_t offset = 0;
   std::string row_prefix;
+  std::int64_t ids_offset = 0;
 };
 
 struct Shape {
   std::int64_t rows;
   std::int64_t cols;
   DType dtype;
+  bool with_ids;
 };
 
 template <class T>
@@ -51,7 +56,7 @@ T in_header(std::int64_t value, const std::string& path, const char* what) {
 
 RowPlace start_with(const std::string& path, const std::string& header, std::string row_prefix = "") {
   File::open_write(path, true).write_at(0, header.data(), header.size());
-  return {static_cast<std::int64_t>(header.size()), std::move(row_prefix)};
+  return {static_cast<std::int64_t>(header.size()), std::move(row_prefix), 0};
 }
 
 RowPlace start_xbin(const InputSpec& out, const Shape& shape) {
@@ -96,35 +101,54 @@ RowPlace start_npy(const InputSpec& out, const Shape& shape) {
   return start_with(out.path, start + bytes_of(static_cast<std::uint16_t>(text.size())) + text);
 }
 
-/// Lays the file out with the library: one contiguous data set whose rows are then written past the library.
-RowPlace start_hdf5(const InputSpec& out, const Shape& shape) {
-  const std::string dataset = out.dataset.empty() ? kDefaultDataset : out.dataset;
-  const std::string subject = out.path + ":" + dataset;
+/// Adds a contiguous data set, with the groups on its way, whose values are then written past the library.
+H5Dataset add_hdf5_dataset(const H5File& file, const InputSpec& name, const H5Type& type,
+                           std::span<const hsize_t> dims) {
+  const std::string subject = to_string(name);
   const auto fail = ErrorKind::cannot_create;
-  File::open_write(out.path, true);  // says why it can't be made in our own words
-  const Hdf5Lock lock;
-  const H5Plist access = hdf5_file_access();
-  H5File file(H5Fcreate(out.path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), "H5Fcreate", subject,
-              fail);
   const H5Plist links(H5Pcreate(H5P_LINK_CREATE), "H5Pcreate", subject, fail);
   check_hdf5(H5Pset_create_intermediate_group(links.get(), 1), "H5Pset_create_intermediate_group", subject,
              fail);
   const H5Plist creation(H5Pcreate(H5P_DATASET_CREATE), "H5Pcreate", subject, fail);
   check_hdf5(H5Pset_alloc_time(creation.get(), H5D_ALLOC_TIME_EARLY), "H5Pset_alloc_time", subject, fail);
   check_hdf5(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER), "H5Pset_fill_time", subject, fail);
-  const std::array<hsize_t, 2> dims{static_cast<hsize_t>(shape.rows), static_cast<hsize_t>(shape.cols)};
-  const H5Space space(H5Screate_simple(2, dims.data(), nullptr), "H5Screate_simple", subject, fail);
-  const H5Type type = hdf5_stored_type(shape.dtype);
-  H5Dataset data(H5Dcreate2(file.get(), dataset.c_str(), type.get(), space.get(), links.get(), creation.get(),
-                            H5P_DEFAULT),
-                 "H5Dcreate", subject, fail);
-  if (shape.dtype == DType::bf16) mark_bfloat16(data, subject);
+  const H5Space space(H5Screate_simple(narrow<int>(dims.size()), dims.data(), nullptr), "H5Screate_simple",
+                      subject, fail);
+  return H5Dataset(H5Dcreate2(file.get(), name.dataset.c_str(), type.get(), space.get(), links.get(),
+                              creation.get(), H5P_DEFAULT),
+                   "H5Dcreate", subject, fail);
+}
+
+/// Where the values of a data set lie. Closes it. @pre it has values
+std::int64_t offset_of(H5Dataset data, const std::string& subject) {
   const haddr_t offset = H5Dget_offset(data.get());
-  if (offset == HADDR_UNDEF && shape.rows > 0)
-    throw Error(ErrorKind::internal, subject + ": HDF5 reports no place for the rows");
+  if (offset == HADDR_UNDEF)
+    throw Error(ErrorKind::internal, subject + ": HDF5 reports no place for the values");
   data.close(subject);
-  file.close(subject);
-  return {shape.rows > 0 ? static_cast<std::int64_t>(offset) : 0, ""};
+  return narrow<std::int64_t>(offset);
+}
+
+RowPlace start_hdf5(const InputSpec& out, const Shape& shape) {
+  const InputSpec rows{out.path, out.dataset.empty() ? kDefaultDataset : out.dataset};
+  const InputSpec ids{out.path, ids_beside(rows.dataset)};
+  if (shape.with_ids && ids.dataset == rows.dataset)
+    throw Error(ErrorKind::usage,
+                to_string(rows) + " is the place of the vectors' ids; name another data set");
+  File::open_write(out.path, true);  // says why it can't be made in our own words
+  const Hdf5Lock lock;
+  const H5Plist access = hdf5_file_access();
+  H5File file(H5Fcreate(out.path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), "H5Fcreate", out.path,
+              ErrorKind::cannot_create);
+  const std::array<hsize_t, 2> dims{narrow<hsize_t>(shape.rows), narrow<hsize_t>(shape.cols)};
+  H5Dataset data = add_hdf5_dataset(file, rows, hdf5_stored_type(shape.dtype), dims);
+  if (shape.dtype == DType::bf16) mark_bfloat16(data, to_string(rows));
+  RowPlace place;
+  place.offset = offset_of(std::move(data), to_string(rows));
+  if (shape.with_ids)
+    place.ids_offset = offset_of(
+        add_hdf5_dataset(file, ids, hdf5_stored_type(DType::i64), std::span(dims).first(1)), to_string(ids));
+  file.close(out.path);
+  return place;
 }
 
 RowPlace start_file(std::string_view format, const InputSpec& out, const Shape& shape) {
@@ -165,7 +189,19 @@ class RowWriter final : public VectorWriter {
     written_ += rows;
   }
 
+  void append_ids(std::span<const GlobalId> ids) override {
+    const auto count = narrow<std::int64_t>(ids.size());
+    if (!shape_.with_ids || count > shape_.rows - ids_written_)
+      throw Error(ErrorKind::internal, path_ + " has no place for " + std::to_string(count) + " more ids");
+    file_.write_at(place_.ids_offset + ids_written_ * narrow<std::int64_t>(sizeof(GlobalId)), ids.data(),
+                   ids.size_bytes());
+    ids_written_ += count;
+  }
+
   void close() override {
+    if (shape_.with_ids && ids_written_ != shape_.rows)
+      throw Error(ErrorKind::internal, path_ + ": " + std::to_string(ids_written_) + " of " +
+                                           std::to_string(shape_.rows) + " ids were appended");
     if (written_ != shape_.rows)
       throw Error(ErrorKind::internal, path_ + ": " + std::to_string(written_) + " of " +
                                            std::to_string(shape_.rows) + " rows were appended");
@@ -198,12 +234,13 @@ class RowWriter final : public VectorWriter {
   std::int64_t row_bytes_ = 0;
   std::int64_t stride_ = 0;
   std::int64_t written_ = 0;
+  std::int64_t ids_written_ = 0;
 };
 
 }  // namespace
 
 std::unique_ptr<VectorWriter> create_vector_file(const InputSpec& out, std::int64_t rows, std::int64_t cols,
-                                                 DType dtype, bool overwrite) {
+                                                 DType dtype, bool overwrite, bool with_ids) {
   const SuffixRow& row = suffix_row_of(out.path);
   if (!out.dataset.empty() && row.format.format != "hdf5")
     throw Error(ErrorKind::usage, to_string(out) + ": only HDF5 files have data sets; give " + out.path);
@@ -211,10 +248,16 @@ std::unique_ptr<VectorWriter> create_vector_file(const InputSpec& out, std::int6
     throw Error(ErrorKind::usage, out.path + " holds " + std::string(to_string(*row.dtype)) + ", not " +
                                       std::string(to_string(dtype)) +
                                       "; convert the type or choose another suffix");
+  if (with_ids && out.dataset == ids_beside(out.dataset))
+    throw Error(ErrorKind::usage, to_string(out) + " is where the vectors' ids go; name another data set");
   if (!overwrite && exists(out.path))
     throw Error(ErrorKind::cannot_create,
                 out.path + " exists; give another name, or --overwrite, which replaces the whole file");
-  return std::make_unique<RowWriter>(out, row.format.format, Shape{rows, cols, dtype});
+  return std::make_unique<RowWriter>(out, row.format.format, Shape{rows, cols, dtype, with_ids});
+}
+
+bool can_hold_ids(const std::string& path) {
+  return is_hdf5_path(path);
 }
 
 DType implied_dtype(const std::string& path, DType otherwise) {

@@ -1,15 +1,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "app/commands/commands.hpp"
-#include "core/error.hpp"
 #include "io/vector_source.hpp"
 #include "io/vector_writer.hpp"
+#include "support/expect_error.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace mpishards::app {
@@ -46,20 +47,20 @@ std::vector<float> read_f32(const std::string& path) {
 
 int convert(const Arguments& arguments) {
   testing::internal::CaptureStdout();
-  const int code = run_convert(arguments, comm::Communicator());
-  testing::internal::GetCapturedStdout();
-  return code;
+  try {
+    const int code = run_convert(arguments, comm::Communicator());
+    testing::internal::GetCapturedStdout();
+    return code;
+  } catch (...) {
+    testing::internal::GetCapturedStdout();
+    throw;
+  }
 }
 
-Error refusal(const Arguments& arguments) {
-  try {
-    convert(arguments);
-  } catch (const Error& error) {
-    testing::internal::GetCapturedStdout();
-    return error;
-  }
-  ADD_FAILURE() << "accepted";
-  return Error(ErrorKind::internal, "");
+template <class... Parts>
+void expect_refusal(ErrorKind kind, const Arguments& arguments, const Parts&... parts) {
+  test::expect_error(
+      kind, [&] { convert(arguments); }, parts...);
 }
 
 TEST(Convert, through_every_format_and_back_keeps_the_values) {
@@ -80,9 +81,7 @@ TEST(Convert, takes_a_range_of_rows) {
   const std::string in = write_f32(folder / "in.fbin", values);
   ASSERT_EQ(convert({in, folder / "out.fbin", "--rows", "10:20"}), 0);
   EXPECT_EQ(read_f32(folder / "out.fbin"), std::vector<float>(values.begin() + 30, values.begin() + 60));
-  const Error error = refusal({in, folder / "out2.fbin", "--rows", "10:51"});
-  EXPECT_EQ(error.kind(), ErrorKind::usage);
-  EXPECT_THAT(error.what(), HasSubstr("has 50 rows"));
+  expect_refusal(ErrorKind::usage, {in, folder / "out2.fbin", "--rows", "10:51"}, "has 50 rows");
 }
 
 TEST(Convert, value_without_a_place_names_row_and_value_and_leaves_nothing) {
@@ -91,43 +90,76 @@ TEST(Convert, value_without_a_place_names_row_and_value_and_leaves_nothing) {
   values[17 * kCols + 2] = 300;
   const std::string in = write_f32(folder / "in.fbin", values);
   for (const std::string dtype : {"u8", "i8"}) {
-    const Error error = refusal({in, folder / "out.npy", "--rows", "10:40", "--dtype", dtype});
-    EXPECT_EQ(error.kind(), ErrorKind::data);
-    EXPECT_THAT(error.what(), HasSubstr("in.fbin row 17: value 300"));
-    EXPECT_THAT(error.what(), HasSubstr("column 2"));
+    expect_refusal(ErrorKind::data, {in, folder / "out.npy", "--rows", "10:40", "--dtype", dtype},
+                   "in.fbin row 17: value 300", "column 2");
     EXPECT_FALSE(std::filesystem::exists(folder / "out.npy"));
   }
   values[17 * kCols + 2] = 0.5F;
-  const Error fraction = refusal({write_f32(folder / "half.fbin", values), folder / "out.u8bin"});
-  EXPECT_THAT(fraction.what(), HasSubstr("row 17: value 0.5"));
+  expect_refusal(ErrorKind::data, {write_f32(folder / "half.fbin", values), folder / "out.u8bin"},
+                 "row 17: value 0.5");
 }
 
 TEST(Convert, finite_values_never_become_infinite) {
   const TemporaryFolder folder;
   std::vector<float> values = ramp(5);
   values[4] = 1e6F;
-  const Error error = refusal({write_f32(folder / "in.fbin", values), folder / "out.npy", "--dtype", "f16"});
-  EXPECT_EQ(error.kind(), ErrorKind::data);
-  EXPECT_THAT(error.what(), HasSubstr("row 1: value 1000000"));
+  expect_refusal(ErrorKind::data,
+                 {write_f32(folder / "in.fbin", values), folder / "out.npy", "--dtype", "f16"},
+                 "row 1: value 1000000");
+}
+
+/// An HDF5 file of 50 rows with ids 0, 7, 14, ...
+std::string write_with_ids(const std::string& path) {
+  const auto writer = io::create_vector_file(io::parse_input_spec(path), 50, kCols, DType::f32, false, true);
+  writer->append(reinterpret_cast<const std::byte*>(ramp(50).data()), 50);
+  for (GlobalId row = 0; row < 50; ++row) writer->append_ids(std::array{7 * row});
+  writer->close();
+  return path;
+}
+
+TEST(Convert, own_ids_go_along_with_their_rows) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(convert({write_with_ids(folder / "in.h5"), folder / "out.h5:/x/vectors", "--rows", "10:13"}), 0);
+  const auto source = io::open_source({folder / "out.h5", "/x/vectors"});
+  ASSERT_TRUE(source->has_ids());
+  std::vector<GlobalId> ids(3);
+  source->read_ids(0, 3, ids);
+  EXPECT_EQ(ids, (std::vector<GlobalId>{70, 77, 84}));
+}
+
+TEST(Convert, says_that_a_format_has_no_place_for_ids) {
+  const TemporaryFolder folder;
+  testing::internal::CaptureStderr();
+  ASSERT_EQ(convert({write_with_ids(folder / "in.h5"), folder / "out.npy"}), 0);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("out.npy has no place for"));
+  expect_refusal(ErrorKind::usage, {folder / "in.h5", folder / "out.h5:/x/ids"}, "/x/ids",
+                 "another data set");
+}
+
+TEST(Convert, leaves_a_stopped_search_alone) {
+  const TemporaryFolder folder;
+  folder.write("out.h5.journal", "{}");
+  expect_refusal(ErrorKind::cannot_create, {write_f32(folder / "in.fbin", ramp(5)), folder / "out.h5"},
+                 "stopped search");
 }
 
 TEST(Convert, refuses_what_would_lose_a_file) {
   const TemporaryFolder folder;
   const std::string in = write_f32(folder / "in.fbin", ramp(5));
   const std::string there = write_f32(folder / "there.fbin", ramp(7));
-  EXPECT_EQ(refusal({in, there}).kind(), ErrorKind::cannot_create);
+  expect_refusal(ErrorKind::cannot_create, {in, there});
   EXPECT_EQ(read_f32(there), ramp(7));
-  EXPECT_EQ(refusal({in, in, "--overwrite"}).kind(), ErrorKind::usage);
+  expect_refusal(ErrorKind::usage, {in, in, "--overwrite"});
   EXPECT_EQ(read_f32(in), ramp(5));
 }
 
 TEST(Convert, wrong_calls_are_usage_errors) {
   const TemporaryFolder folder;
   const std::string in = write_f32(folder / "in.fbin", ramp(5));
-  EXPECT_EQ(refusal({in}).kind(), ErrorKind::usage);
-  EXPECT_EQ(refusal({in, folder / "a.npy", folder / "b.npy"}).kind(), ErrorKind::usage);
-  EXPECT_EQ(refusal({in, folder / "a.npy", "--dtype", "f31"}).kind(), ErrorKind::usage);
-  EXPECT_EQ(refusal({folder / "absent.fbin", folder / "a.npy"}).kind(), ErrorKind::input_missing);
+  expect_refusal(ErrorKind::usage, {in});
+  expect_refusal(ErrorKind::usage, {in, folder / "a.npy", folder / "b.npy"});
+  expect_refusal(ErrorKind::usage, {in, folder / "a.npy", "--dtype", "f31"});
+  expect_refusal(ErrorKind::input_missing, {folder / "absent.fbin", folder / "a.npy"});
 }
 
 }  // namespace

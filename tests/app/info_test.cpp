@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -10,6 +12,8 @@
 #include "core/error.hpp"
 #include "io/vector_writer.hpp"
 #include "support/data_folder.hpp"
+#include "support/expect_error.hpp"
+#include "support/hdf5_file.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace mpishards::app {
@@ -81,20 +85,73 @@ TEST(Info, text_has_a_line_for_every_file) {
   EXPECT_THAT(text, HasSubstr("2 x 2 f32"));
 }
 
+struct Outcome {
+  int code = 0;
+  std::string out;
+  std::string complaints;
+};
+
+Outcome outcome_of(const Arguments& arguments) {
+  Outcome outcome;
+  testing::internal::CaptureStderr();
+  testing::internal::CaptureStdout();
+  outcome.code = run_info(arguments, comm::Communicator());
+  outcome.out = testing::internal::GetCapturedStdout();
+  outcome.complaints = testing::internal::GetCapturedStderr();
+  return outcome;
+}
+
 TEST(Info, missing_or_damaged_files_are_named) {
   const TemporaryFolder folder;
-  const auto kind_of = [](const Arguments& arguments) {
-    try {
-      run_info(arguments, comm::Communicator());
-    } catch (const Error& error) {
-      return error.kind();
-    }
-    return ErrorKind::internal;
+  const auto complains = [](const std::string& path, ErrorKind kind) {
+    const Outcome outcome = outcome_of({path});
+    EXPECT_EQ(outcome.code, exit_code(kind));
+    EXPECT_THAT(outcome.complaints, HasSubstr(path));
+    EXPECT_EQ(outcome.out, "");
   };
-  EXPECT_EQ(kind_of({}), ErrorKind::usage);
-  EXPECT_EQ(kind_of({folder / "absent.h5"}), ErrorKind::input_missing);
-  EXPECT_EQ(kind_of({folder.write("text.h5", "this is no HDF5 file")}), ErrorKind::data);
-  EXPECT_EQ(kind_of({folder.write("short.fbin", "abc")}), ErrorKind::data);
+  complains(folder / "absent.h5", ErrorKind::input_missing);
+  complains(folder.write("text.h5", "this is no HDF5 file"), ErrorKind::data);
+  complains(folder.write("short.fbin", "abc"), ErrorKind::data);
+  test::expect_error(
+      ErrorKind::usage, [] { run_info({}, comm::Communicator()); }, "which file?");
+}
+
+TEST(Info, good_files_are_described_beside_a_missing_one) {
+  const TemporaryFolder folder;
+  const std::string good = write_vectors(folder / "a.fbin", {1, 2, 3, 4}, 2);
+  const std::string damaged = folder.write("short.fbin", "abc");
+  const Outcome outcome = outcome_of({damaged, folder / "absent.h5", good});
+  EXPECT_EQ(outcome.code, exit_code(ErrorKind::input_missing)) << "the higher of 65 and 66";
+  EXPECT_THAT(outcome.out, HasSubstr("2 x 2 f32"));
+  EXPECT_THAT(outcome.complaints, testing::AllOf(HasSubstr("absent.h5"), HasSubstr("short.fbin")));
+  const auto json = nlohmann::json::parse(outcome_of({damaged, good, "--json"}).out);
+  EXPECT_EQ(json["files"][0]["error"]["kind"], to_string(ErrorKind::data));
+  EXPECT_EQ(json["files"][1]["datasets"][0]["rows"], 2);
+}
+
+TEST(Info, says_the_stored_type_and_the_one_it_is_read_as) {
+  const TemporaryFolder folder;
+  const std::vector<std::uint16_t> values = {1, 2, 3, 4, 5, 60000};
+  test::add_hdf5_dataset(
+      folder / "a.h5",
+      {.name = "counts", .dims = {3, 2}, .stored = H5T_STD_U16LE, .given = H5T_NATIVE_UINT16}, values.data());
+  const nlohmann::json row = json_of({folder / "a.h5"})["files"][0]["datasets"][0];
+  EXPECT_EQ(row["dtype"], "u16");
+  EXPECT_EQ(row["read_as"], "i32");
+  EXPECT_EQ(row["bytes"], 12);
+  EXPECT_THAT(output_of({folder / "a.h5"}), HasSubstr("3 x 2 u16 (read as i32)"));
+}
+
+TEST(Info, names_ids_as_such) {
+  const TemporaryFolder folder;
+  const std::vector<float> values = {1, 2, 3, 4};
+  const auto writer = io::create_vector_file({folder / "a.h5", "train"}, 2, 2, DType::f32, false, true);
+  writer->append(reinterpret_cast<const std::byte*>(values.data()), 2);
+  writer->append_ids(std::array<GlobalId, 2>{8, 9});
+  writer->close();
+  const std::string text = output_of({folder / "a.h5"});
+  EXPECT_THAT(text, HasSubstr("own ids"));
+  EXPECT_THAT(text, HasSubstr("ids of the vectors beside it"));
 }
 
 TEST(Info, lists_real_files) {

@@ -5,8 +5,8 @@
 
 #include "answer_fixture.hpp"
 #include "app/commands/commands.hpp"
-#include "core/error.hpp"
 #include "io/journal.hpp"
+#include "support/expect_error.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace mpishards::app {
@@ -35,15 +35,10 @@ int merge(const Arguments& arguments) {
   }
 }
 
-ErrorKind kind_of_merge(const Arguments& arguments, std::string* message = nullptr) {
-  try {
-    merge(arguments);
-  } catch (const Error& error) {
-    if (message != nullptr) *message = error.what();
-    return error.kind();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return ErrorKind::internal;
+template <class... Texts>
+void expect_refusal(ErrorKind kind, const Arguments& arguments, const Texts&... texts) {
+  test::expect_error(
+      kind, [&] { merge(arguments); }, texts...);
 }
 
 /// Parts of one base with many ties, as an array job would leave them.
@@ -107,9 +102,7 @@ TEST_P(Merge, writes_the_same_payload_bytes_in_every_format) {
 TEST_P(Merge, names_missing_rows) {
   const std::string first = part(0, 20);
   const std::string third = part(50, 80);
-  std::string message;
-  EXPECT_EQ(kind_of_merge({first, third, "-o", out()}, &message), ErrorKind::data);
-  EXPECT_NE(message.find("[20, 50) [80, 90)"), std::string::npos) << message;
+  expect_refusal(ErrorKind::data, {first, third, "-o", out()}, "[20, 50) [80, 90)");
   EXPECT_FALSE(io::exists(out()));
 
   EXPECT_EQ(merge({first, third, "-o", out(), "--allow-partial"}), 0);
@@ -122,10 +115,8 @@ TEST_P(Merge, names_missing_rows) {
 
 TEST_P(Merge, refuses_overlap_and_repetition) {
   const std::string first = part(0, 50);
-  std::string message;
-  EXPECT_EQ(kind_of_merge({first, part(40, 90), "-o", out()}, &message), ErrorKind::data);
-  EXPECT_NE(message.find("overlap"), std::string::npos) << message;
-  EXPECT_EQ(kind_of_merge({first, first, "-o", out(), "--allow-partial"}), ErrorKind::data);
+  expect_refusal(ErrorKind::data, {first, part(40, 90), "-o", out()}, "overlap");
+  expect_refusal(ErrorKind::data, {first, first, "-o", out(), "--allow-partial"});
 }
 
 TEST_P(Merge, refuses_parts_of_different_searches) {
@@ -135,9 +126,7 @@ TEST_P(Merge, refuses_parts_of_different_searches) {
     io::Attributes other = attributes(rows, 50, kBaseRows);
     other[name] = value;
     test::write_result(folder_ / "other.h5", rows, other);
-    std::string message;
-    EXPECT_EQ(kind_of_merge({first, folder_ / "other.h5", "-o", out()}, &message), ErrorKind::data) << name;
-    EXPECT_NE(message.find("differ in " + name), std::string::npos) << message;
+    expect_refusal(ErrorKind::data, {first, folder_ / "other.h5", "-o", out()}, "differ in " + name);
   };
   changed("metric", std::string(GetParam() == Metric::l2 ? "ip" : "l2"));
   changed("k", std::int64_t{11});
@@ -150,24 +139,37 @@ TEST_P(Merge, refuses_parts_of_different_searches) {
 TEST_P(Merge, overwrites_only_when_told) {
   const std::vector<std::string> parts = {part(0, 30), part(30, 90)};
   std::ofstream(out()) << "precious";
-  EXPECT_EQ(kind_of_merge({parts[0], parts[1], "-o", out()}), ErrorKind::cannot_create);
+  expect_refusal(ErrorKind::cannot_create, {parts[0], parts[1], "-o", out()});
   EXPECT_EQ(bytes_of(out()), "precious");
   EXPECT_EQ(merge({parts[0], parts[1], "-o", out(), "--overwrite"}), 0);
   EXPECT_EQ(io::open_result(out())->nq(), 15);
 }
 
+TEST_P(Merge, never_takes_a_part_for_the_output) {
+  const std::string first = part(0, 30);
+  const std::string before = bytes_of(first);
+  expect_refusal(ErrorKind::usage, {first, part(30, 90), "-o", first, "--overwrite"}, first,
+                 "input and output");
+  EXPECT_EQ(bytes_of(first), before);
+}
+
+TEST_P(Merge, leaves_a_stopped_search_alone) {
+  std::ofstream(out() + ".journal") << "{}";
+  expect_refusal(ErrorKind::cannot_create, {part(0, 90), "-o", out()}, "stopped search", ".journal");
+}
+
 TEST_P(Merge, waits_for_nobody_who_writes_the_same_output) {
   const io::OutputLock lock = io::OutputLock::acquire(out());
-  EXPECT_EQ(kind_of_merge({part(0, 90), "-o", out()}), ErrorKind::cannot_create);
+  expect_refusal(ErrorKind::cannot_create, {part(0, 90), "-o", out()});
 }
 
 TEST_P(Merge, refuses_nonsense) {
-  EXPECT_EQ(kind_of_merge({}), ErrorKind::usage);
-  EXPECT_EQ(kind_of_merge({"-o", out()}), ErrorKind::usage);
-  EXPECT_EQ(kind_of_merge({part(0, 90)}), ErrorKind::usage);
-  EXPECT_EQ(kind_of_merge({folder_ / "no.h5", "-o", out()}), ErrorKind::input_missing);
-  EXPECT_EQ(kind_of_merge({part(0, 90), "-o", folder_ / "no/such/folder.h5"}), ErrorKind::cannot_create);
-  EXPECT_EQ(kind_of_merge({part(0, 90), "-o", out(), "--format", "csv"}), ErrorKind::usage);
+  expect_refusal(ErrorKind::usage, {});
+  expect_refusal(ErrorKind::usage, {"-o", out()});
+  expect_refusal(ErrorKind::usage, {part(0, 90)});
+  expect_refusal(ErrorKind::input_missing, {folder_ / "no.h5", "-o", out()});
+  expect_refusal(ErrorKind::cannot_create, {part(0, 90), "-o", folder_ / "no/such/folder.h5"});
+  expect_refusal(ErrorKind::usage, {part(0, 90), "-o", out(), "--format", "csv"});
 }
 
 }  // namespace

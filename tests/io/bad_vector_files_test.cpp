@@ -198,7 +198,7 @@ TEST(BadHdf5, shapes_other_than_two_dimensions_are_refused) {
     return InputSpec{path, ""};
   };
   expect_bad_data(with_dims({}), "0 dimensions", "expected 2");
-  expect_bad_data(with_dims({8}), "1 dimensions (8)");
+  expect_bad_data(with_dims({8}), "1 dimension (8)");
   expect_bad_data(with_dims({2, 2, 2}), "3 dimensions (2 x 2 x 2)");
   expect_bad_data(with_dims({0, 4}), "empty", "0 x 4");
 }

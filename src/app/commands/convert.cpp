@@ -3,18 +3,19 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "app/claim_output.hpp"
 #include "app/cli.hpp"
 #include "app/commands/commands.hpp"
 #include "app/options.hpp"
 #include "app/progress.hpp"
 #include "core/convert.hpp"
 #include "core/error.hpp"
+#include "core/narrow.hpp"
 #include "core/timer.hpp"
 #include "io/vector_source.hpp"
 #include "io/vector_writer.hpp"
@@ -56,7 +57,7 @@ void refuse_misfits(const io::VectorSource& source, const Matrix& block, std::in
         throw Error(ErrorKind::data, source.describe_row(first_row + row) + ": value " + value +
                                          " in column " + std::to_string(col) + " has no place in " +
                                          std::string(to_string(to)) +
-                                         "; choose another --dtype, such as f32");
+                                         "; write another dtype, such as f32, to a file that holds it");
     }
 }
 
@@ -72,12 +73,6 @@ Matrix converted(const io::VectorSource& source, const Matrix& block, std::int64
   return out;
 }
 
-void refuse_same_file(const io::InputSpec& in, const io::InputSpec& out) {
-  std::error_code ignored;
-  if (std::filesystem::equivalent(in.path, out.path, ignored))
-    throw Error(ErrorKind::usage, out.path + " is input and output at once; write to another file");
-}
-
 io::Range rows_to_convert(const cxxopts::ParseResult& options, const io::VectorSource& source) {
   if (options.count("rows") == 0) return {0, source.rows()};
   const io::Range range = parse_range(options["rows"].as<std::string>());
@@ -86,6 +81,29 @@ io::Range rows_to_convert(const cxxopts::ParseResult& options, const io::VectorS
                                       " ends after the last row; " + source.name() + " has " +
                                       std::to_string(source.rows()) + " rows");
   return range;
+}
+
+/// Whether the ids go along. Vectors whose ids stay behind are found by their row numbers from then on, which
+/// is said.
+bool takes_ids(const io::VectorSource& source, const io::InputSpec& out) {
+  if (!source.has_ids()) return false;
+  if (io::can_hold_ids(out.path)) return true;
+  std::fprintf(stderr,
+               "mpishards: warning: %s has ids of its own, which %s has no place for: a search in it answers "
+               "with row numbers; convert to .h5 to keep the ids\n",
+               source.name().c_str(), out.path.c_str());
+  return false;
+}
+
+void copy_ids(const io::VectorSource& source, io::Range rows, io::VectorWriter& writer) {
+  constexpr std::int64_t kIdsAtOnce = 1 << 20;
+  std::vector<GlobalId> ids;
+  for (std::int64_t begin = rows.begin; begin < rows.end; begin += kIdsAtOnce) {
+    const std::int64_t end = std::min(begin + kIdsAtOnce, rows.end);
+    ids.resize(narrow<std::size_t>(end - begin));
+    source.read_ids(begin, end, ids);
+    writer.append_ids(ids);
+  }
 }
 
 void copy_rows(const io::VectorSource& source, io::Range rows, DType dtype, io::VectorWriter& writer) {
@@ -110,11 +128,12 @@ void copy_rows(const io::VectorSource& source, io::Range rows, DType dtype, io::
 }  // namespace
 
 int run_convert(const Arguments& arguments, const comm::Communicator& world) {
-  Cli cli("convert", "IN[:DATASET] OUT[:DATASET] [options]",
-          "Copies vectors from one file format, dtype or range of rows to another, in bounded memory.\n"
-          "The data set of an HDF5 file is `train` unless named.",
-          "mpishards convert emb.h5:/train emb.fbin --rows 0:1000\n"
-          "  mpishards convert emb.fbin half.h5:/train --dtype f16");
+  Cli cli(
+      "convert", "IN[:DATASET] OUT[:DATASET] [options]",
+      "Copies vectors from one file format, dtype or range of rows to another, in bounded memory.\n"
+      "The data set of an HDF5 file is `train` unless named; ids of its own go along to another HDF5 file.",
+      "mpishards convert emb.h5:/train emb.fbin --rows 0:1000\n"
+      "  mpishards convert emb.fbin half.h5:/train --dtype f16");
   cli.add()("files", "IN and OUT", cxxopts::value<std::vector<std::string>>(), "FILE")(
       "rows", "only rows A to B-1", cxxopts::value<std::string>(), "A:B")(
       "dtype", "f32, f16, bf16, f64, u8, i8 (default: what OUT's suffix says, else as IN)",
@@ -131,31 +150,33 @@ int run_convert(const Arguments& arguments, const comm::Communicator& world) {
                 "convert takes two files, IN and OUT; found " + std::to_string(files.size()));
   const io::InputSpec in = io::parse_input_spec(files[0]);
   const io::InputSpec out = io::parse_input_spec(files[1]);
-  refuse_same_file(in, out);
   io::probe_in_child(in);
   const std::unique_ptr<io::VectorSource> source = io::open_source(in);
   const io::Range rows = rows_to_convert(*options, *source);
   const DType dtype = options->count("dtype") > 0 ? dtype_from_string((*options)["dtype"].as<std::string>())
                                                   : io::implied_dtype(out.path, source->dtype());
+  const bool with_ids = takes_ids(*source, out);
+  const io::OutputLock lock = claim_output({out.path, {out.path}, {in.path}});
   const std::unique_ptr<io::VectorWriter> writer = io::create_vector_file(
-      out, rows.end - rows.begin, source->cols(), dtype, options->count("overwrite") > 0);
-  if (source->has_ids())
-    std::fprintf(stderr, "warning: %s has ids of its own; they are not copied\n", source->name().c_str());
+      out, rows.end - rows.begin, source->cols(), dtype, options->count("overwrite") > 0, with_ids);
   copy_rows(*source, rows, dtype, *writer);
+  if (with_ids) copy_ids(*source, rows, *writer);
   writer->close();
+  const std::int64_t n_rows = rows.end - rows.begin;
   if (options->count("json") > 0)
     std::printf("%s\n", nlohmann::json({{"schema", "mpishards.convert/1"},
                                         {"in", source->name()},
                                         {"out", io::to_string(out)},
-                                        {"rows", rows.end - rows.begin},
+                                        {"rows", n_rows},
                                         {"cols", source->cols()},
-                                        {"dtype", to_string(dtype)}})
+                                        {"dtype", to_string(dtype)},
+                                        {"ids", with_ids}})
                             .dump(2)
                             .c_str());
   else
-    std::printf("%s: %lld x %lld %s\n", io::to_string(out).c_str(),
-                static_cast<long long>(rows.end - rows.begin), static_cast<long long>(source->cols()),
-                std::string(to_string(dtype)).c_str());
+    std::printf("%s: %lld x %lld %s%s\n", io::to_string(out).c_str(), static_cast<long long>(n_rows),
+                static_cast<long long>(source->cols()), std::string(to_string(dtype)).c_str(),
+                with_ids ? ", own ids" : "");
   return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "app/commands/commands.hpp"
 #include "core/convert.hpp"
 #include "core/error.hpp"
+#include "core/narrow.hpp"
 #include "io/dataset_list.hpp"
 #include "io/file.hpp"
 #include "io/results_writer.hpp"
@@ -92,14 +93,15 @@ nlohmann::json stats_json(const io::VectorSource& source) {
 nlohmann::json describe_source(const io::InputSpec& spec, bool with_stats) {
   io::probe_in_child(spec);
   const std::unique_ptr<io::VectorSource> source = io::open_source(spec);
-  nlohmann::json json = {
-      {"format", source->format()},
-      {"rows", source->rows()},
-      {"cols", source->cols()},
-      {"dtype", to_string(source->dtype())},
-      {"layout", source->layout()},
-      {"bytes", source->rows() * source->cols() * static_cast<std::int64_t>(size_bytes(source->dtype()))},
-      {"has_ids", source->has_ids()}};
+  const io::StoredElement stored = source->stored_element();
+  nlohmann::json json = {{"format", source->format()},
+                         {"rows", source->rows()},
+                         {"cols", source->cols()},
+                         {"dtype", stored.type},
+                         {"layout", source->layout()},
+                         {"bytes", source->rows() * source->cols() * narrow<std::int64_t>(stored.bytes)},
+                         {"has_ids", source->has_ids()}};
+  if (stored.type != to_string(source->dtype())) json["read_as"] = to_string(source->dtype());
   if (!spec.dataset.empty()) json["dataset"] = spec.dataset;
   if (with_stats) json["stats"] = stats_json(*source);
   return json;
@@ -113,6 +115,22 @@ nlohmann::json describe_dataset(const std::string& path, const std::string& data
     if (error.kind() != ErrorKind::data) throw;
     return {{"dataset", dataset}, {"unreadable", error.what()}};
   }
+}
+
+/// Whether a data set holds the ids of vectors beside it.
+bool holds_ids(const std::string& dataset, const nlohmann::json& rows) {
+  return std::ranges::any_of(rows, [&](const nlohmann::json& row) {
+    return row.value("has_ids", false) && io::ids_beside(row.value("dataset", "")) == dataset;
+  });
+}
+
+/// The ids of vectors are named as such, instead of as a matrix that can't be read.
+void name_ids(nlohmann::json& rows) {
+  for (nlohmann::json& row : rows)
+    if (row.contains("unreadable") && holds_ids(row["dataset"].get<std::string>(), rows)) {
+      row.erase("unreadable");
+      row["ids"] = true;
+    }
 }
 
 nlohmann::json attributes_of(const std::string& path) {
@@ -132,10 +150,22 @@ nlohmann::json describe_file(const std::string& text, bool with_stats) {
   nlohmann::json& rows = file["datasets"] = nlohmann::json::array();
   for (const std::string& dataset : datasets)
     rows.push_back(describe_dataset(spec.path, dataset, with_stats));
+  name_ids(rows);
   if (datasets.empty()) rows.push_back(describe_source(spec, with_stats));
   if (std::ranges::find(datasets, "/neighbors") != datasets.end())
     file["attributes"] = attributes_of(spec.path);
   return file;
+}
+
+/// What is wrong with a file takes its place in the list: the others are described all the same.
+nlohmann::json describe_or_complain(const std::string& text, bool with_stats, int& worst_code) {
+  try {
+    return describe_file(text, with_stats);
+  } catch (const Error& error) {
+    print_failure(error);
+    worst_code = std::max(worst_code, exit_code(error.kind()));
+    return {{"path", text}, {"error", {{"kind", to_string(error.kind())}, {"message", error.what()}}}};
+  }
 }
 
 std::string plain(const nlohmann::json& value) {
@@ -144,15 +174,21 @@ std::string plain(const nlohmann::json& value) {
 
 void print_dataset(const nlohmann::json& row) {
   const std::string name = row.value("dataset", "");
+  if (row.contains("ids")) {
+    std::printf("  %-16s ids of the vectors beside it\n", name.c_str());
+    return;
+  }
   if (row.contains("unreadable")) {
     std::printf("  %-16s %s\n", name.c_str(), plain(row["unreadable"]).c_str());
     return;
   }
-  std::printf("  %-16s %lld x %lld %s  %s  %s, %s%s\n", name.c_str(),
+  const std::string read_as = row.contains("read_as") ? " (read as " + plain(row["read_as"]) + ")" : "";
+  std::printf("  %-16s %lld x %lld %s%s  %s  %s, %s%s\n", name.c_str(),
               static_cast<long long>(row["rows"].get<std::int64_t>()),
               static_cast<long long>(row["cols"].get<std::int64_t>()), plain(row["dtype"]).c_str(),
-              rank::format_bytes(row["bytes"].get<std::int64_t>()).c_str(), plain(row["format"]).c_str(),
-              plain(row["layout"]).c_str(), row["has_ids"].get<bool>() ? ", own ids" : "");
+              read_as.c_str(), rank::format_bytes(row["bytes"].get<std::int64_t>()).c_str(),
+              plain(row["format"]).c_str(), plain(row["layout"]).c_str(),
+              row["has_ids"].get<bool>() ? ", own ids" : "");
   if (!row.contains("stats")) return;
   std::string line;
   for (const auto& [key, value] : row["stats"].items())
@@ -161,6 +197,7 @@ void print_dataset(const nlohmann::json& row) {
 }
 
 void print_file(const nlohmann::json& file) {
+  if (file.contains("error")) return;
   std::printf("%s  %s\n", plain(file["path"]).c_str(),
               rank::format_bytes(file["file_bytes"].get<std::int64_t>()).c_str());
   for (const nlohmann::json& row : file["datasets"]) print_dataset(row);
@@ -186,13 +223,14 @@ int run_info(const Arguments& arguments, const comm::Communicator& world) {
   if (options->count("files") == 0)
     throw Error(ErrorKind::usage, "which file? for example: mpishards info emb.h5");
   nlohmann::json files = nlohmann::json::array();
+  int worst_code = 0;
   for (const std::string& text : (*options)["files"].as<std::vector<std::string>>())
-    files.push_back(describe_file(text, options->count("stats") > 0));
+    files.push_back(describe_or_complain(text, options->count("stats") > 0, worst_code));
   if (options->count("json") > 0)
     std::printf("%s\n", nlohmann::json{{"schema", "mpishards.info/1"}, {"files", files}}.dump(2).c_str());
   else
     for (const nlohmann::json& file : files) print_file(file);
-  return 0;
+  return worst_code;
 }
 
 }  // namespace mpishards::app

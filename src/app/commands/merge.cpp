@@ -8,8 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "app/claim_output.hpp"
 #include "app/cli.hpp"
 #include "app/commands/commands.hpp"
+#include "app/result_attributes.hpp"
 #include "core/error.hpp"
 #include "core/narrow.hpp"
 #include "core/version.hpp"
@@ -36,29 +38,26 @@ std::string text_of(const io::Attribute& value) {
   return std::visit(Visitor{}, value);
 }
 
-const io::Attribute& required(const Part& part, const std::string& name) {
-  const auto found = part.reader->attributes().find(name);
-  if (found == part.reader->attributes().end())
-    throw Error(ErrorKind::data, part.path + " has no attribute '" + name +
-                                     "'; expected a result that mpishards search has finished");
-  return found->second;
-}
-
-std::int64_t required_number(const Part& part, const std::string& name) {
-  const io::Attribute& value = required(part, name);
-  if (!std::holds_alternative<std::int64_t>(value))
-    throw Error(ErrorKind::data, part.path + ": attribute '" + name + "' is no integer");
-  return std::get<std::int64_t>(value);
-}
-
 Part open_part(const std::string& path) {
   Part part{path, io::open_result(path), {}};
-  part.base_rows = {required_number(part, "base_begin"), required_number(part, "base_end")};
+  part.base_rows = {required_attribute<std::int64_t>(*part.reader, path, "base_begin"),
+                    required_attribute<std::int64_t>(*part.reader, path, "base_end")};
   if (part.base_rows.begin < 0 || part.base_rows.begin > part.base_rows.end)
     throw Error(ErrorKind::data, path + " covers base rows from " + std::to_string(part.base_rows.begin) +
                                      " to " + std::to_string(part.base_rows.end));
   if (!part.reader->has_distances()) throw Error(ErrorKind::data, path + " has no distances to merge by");
   return part;
+}
+
+/// An attribute of whatever type.
+std::string required_text(const Part& part, const std::string& name) {
+  const auto found = part.reader->attributes().find(name);
+  if (found == part.reader->attributes().end()) throw_missing_attribute(part.path, name);
+  return text_of(found->second);
+}
+
+std::int64_t rows_of_base(const Part& part) {
+  return required_attribute<std::int64_t>(*part.reader, part.path, "nb");
 }
 
 /// All parts must answer the same question about the same files.
@@ -68,8 +67,8 @@ void check_agreement(const std::vector<Part>& parts) {
       "d",      "base", "queries", "base_identity", "queries_identity", "nonfinite"};
   for (const Part& part : parts) {
     for (const char* name : kSame) {
-      const std::string first = text_of(required(parts.front(), name));
-      const std::string here = text_of(required(part, name));
+      const std::string first = required_text(parts.front(), name);
+      const std::string here = required_text(part, name);
       if (here != first)
         throw Error(ErrorKind::data, "parts differ in " + std::string(name) + ": " + parts.front().path +
                                          " has " + first + ", " + part.path + " has " + here);
@@ -160,11 +159,7 @@ void merge_parts(const std::vector<Part>& parts, const io::ResultSlices& slices)
 /// Sum of the parts' values of a number that counts something in each of them.
 std::int64_t sum_of(const std::vector<Part>& parts, const std::string& name) {
   std::int64_t sum = 0;
-  for (const Part& part : parts) {
-    const auto found = part.reader->attributes().find(name);
-    if (found != part.reader->attributes().end() && std::holds_alternative<std::int64_t>(found->second))
-      sum += std::get<std::int64_t>(found->second);
-  }
+  for (const Part& part : parts) sum += attribute<std::int64_t>(*part.reader, name).value_or(0);
   return sum;
 }
 
@@ -195,7 +190,7 @@ io::Attributes merged_attributes(const std::vector<Part>& parts, const Arguments
                                  const std::vector<io::Range>& missing) {
   io::Attributes attributes = parts.front().reader->attributes();
   attributes["base_begin"] = std::int64_t{0};
-  attributes["base_end"] = required_number(parts.front(), "nb");
+  attributes["base_end"] = rows_of_base(parts.front());
   // Each part hashed its own rows; the whole base was seen by none.
   attributes.erase("base_content_hash");
   std::vector<std::string> paths;
@@ -238,7 +233,8 @@ void print_summary(bool as_json, const std::vector<Part>& parts, const std::stri
   const std::int64_t nq = parts.front().reader->nq();
   const std::int64_t k = parts.front().reader->k();
   if (as_json) {
-    const nlohmann::json out = {{"output", out_path},
+    const nlohmann::json out = {{"schema", "mpishards.merge/1"},
+                                {"output", out_path},
                                 {"parts", parts.size()},
                                 {"nq", nq},
                                 {"k", k},
@@ -263,15 +259,15 @@ int run_merge(const Arguments& arguments, const comm::Communicator& world) {
   const io::ResultFormat format = options->count("format") > 0
                                       ? io::result_format_from_string((*options)["format"].as<std::string>())
                                       : io::result_format_of(out_path);
-  const io::OutputLock lock = io::OutputLock::acquire(out_path);
+  const auto part_paths = (*options)["parts"].as<std::vector<std::string>>();
+  const io::OutputLock lock = claim_output({out_path, io::result_paths(out_path, format), part_paths});
   if (options->count("overwrite") == 0) refuse_existing(out_path, format);
 
   std::vector<Part> parts;
-  for (const std::string& path : (*options)["parts"].as<std::vector<std::string>>())
-    parts.push_back(open_part(path));
+  for (const std::string& path : part_paths) parts.push_back(open_part(path));
   check_agreement(parts);
   std::ranges::stable_sort(parts, {}, [](const Part& part) { return part.base_rows.begin; });
-  const std::vector<io::Range> missing = missing_rows(parts, required_number(parts.front(), "nb"));
+  const std::vector<io::Range> missing = missing_rows(parts, rows_of_base(parts.front()));
   if (!missing.empty() && options->count("allow-partial") == 0)
     throw Error(ErrorKind::data, "no part covers base rows " + to_text(missing) +
                                      "; run the missing parts, or say --allow-partial");
