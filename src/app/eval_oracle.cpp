@@ -1,6 +1,7 @@
 #include "app/eval_oracle.hpp"
 
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -14,39 +15,54 @@ namespace mpishards::app {
 
 namespace {
 
-std::vector<io::InputSpec> specs_of_lines(const std::string& lines) {
-  std::vector<io::InputSpec> specs;
-  std::istringstream parts(lines);
-  for (std::string line; std::getline(parts, line);)
-    if (!line.empty()) specs.push_back(io::parse_input_spec(line));
-  return specs;
-}
+/// A result whose inputs are wanted.
+struct SearchedResult {
+  const io::ResultReader& reader;
+  const std::string& path;
+  std::string folder;  // in which the search ran; empty where the result does not say
+};
 
-/// One of the result's inputs, "base" or "queries".
+/// One of its inputs, "base" or "queries".
 struct NamedInput {
   std::string name;
   std::string default_dataset;
   std::vector<std::string> given;  // its new place; empty: where it was
 };
 
-std::vector<io::InputSpec> specs_of_input(const io::ResultReader& result, const std::string& result_path,
-                                          const NamedInput& input) {
+/// A line of the result's attribute: from this folder if the file is here, else from the search's folder.
+io::InputSpec locate(const SearchedResult& result, const NamedInput& input, const std::string& line) {
+  const io::InputSpec here = io::parse_input_spec(line);
+  if (io::exists(here.path)) return here;
+  const io::InputSpec there = io::parse_input_spec((std::filesystem::path(result.folder) / line).string());
+  if (!io::exists(there.path)) {
+    const bool looked_twice = there.path != here.path;
+    throw Error(ErrorKind::input_missing,
+                here.path + ", which " + result.path + " was computed from, is not here" +
+                    (looked_twice ? ", nor in " + result.folder + ", where the search ran" : "") +
+                    "; name its new place with --" + input.name);
+  }
+  return there;
+}
+
+std::vector<io::InputSpec> specs_of_input(const SearchedResult& result, const NamedInput& input) {
   if (!input.given.empty()) return io::expand_inputs(input.given, input.default_dataset);
-  const std::vector<io::InputSpec> specs =
-      specs_of_lines(required_attribute<std::string>(result, result_path, input.name));
-  for (const io::InputSpec& spec : specs)
-    if (!io::exists(spec.path))
-      throw Error(ErrorKind::input_missing, spec.path + ", which " + result_path +
-                                                " was computed from, is not here; " +
-                                                "name its new place with --" + input.name);
+  std::vector<io::InputSpec> specs;
+  std::istringstream lines(required_attribute<std::string>(result.reader, result.path, input.name));
+  for (std::string line; std::getline(lines, line);)
+    if (!line.empty()) specs.push_back(locate(result, input, line));
   return specs;
+}
+
+std::string changed_size(std::int64_t then, std::int64_t now) {
+  if (then == now) return "other contents in as many bytes";
+  return "it had " + std::to_string(then) + " bytes, has " + std::to_string(now);
 }
 
 /// Compares the files with those that were searched. Another time stamp is a warning, other contents an
 /// error.
-void check_identity(const io::ResultReader& result, const NamedInput& input,
+void check_identity(const SearchedResult& result, const NamedInput& input,
                     const std::vector<io::InputSpec>& specs) {
-  const std::optional<std::string> text = attribute<std::string>(result, input.name + "_identity");
+  const std::optional<std::string> text = attribute<std::string>(result.reader, input.name + "_identity");
   if (!text) {
     std::fprintf(
         stderr, "mpishards: warning: the result does not say what its %s looked like; it is taken as it is\n",
@@ -63,19 +79,18 @@ void check_identity(const io::ResultReader& result, const NamedInput& input,
     const nlohmann::json& then = identities[i];
     if (then.value("size_bytes", std::int64_t{0}) != now.size_bytes ||
         then.value("checksum", std::uint64_t{0}) != now.checksum)
-      throw Error(ErrorKind::data, now.path + " has changed since the search (it had " +
-                                       std::to_string(then.value("size_bytes", std::int64_t{0})) +
-                                       " bytes, has " + std::to_string(now.size_bytes) +
-                                       "); restore it, or search again");
+      throw Error(ErrorKind::data,
+                  now.path + " has changed since the search (" +
+                      changed_size(then.value("size_bytes", std::int64_t{0}), now.size_bytes) +
+                      "); restore it, name its place with --" + input.name + ", or search again");
     if (then.value("mtime_ns", std::int64_t{0}) != now.mtime_ns)
       std::fprintf(stderr, "mpishards: warning: %s has another time stamp than when it was searched\n",
                    now.path.c_str());
   }
 }
 
-std::unique_ptr<io::VectorSource> open_input(const io::ResultReader& result, const std::string& result_path,
-                                             const NamedInput& input) {
-  const std::vector<io::InputSpec> specs = specs_of_input(result, result_path, input);
+std::unique_ptr<io::VectorSource> open_input(const SearchedResult& result, const NamedInput& input) {
+  const std::vector<io::InputSpec> specs = specs_of_input(result, input);
   check_identity(result, input, specs);
   for (const io::InputSpec& spec : specs) io::probe_in_child(spec);
   return io::open_sources(specs);
@@ -101,8 +116,10 @@ OracleReport judge_by_oracle(const OracleRequest& request) {
   if (const auto covered = attribute<std::string>(*result, "base_covered"))
     throw Error(ErrorKind::data, request.result_path + " was merged without all parts: it covers base rows " +
                                      *covered + " only; merge it again when the others are there");
-  const auto base = open_input(*result, request.result_path, {"base", "train", request.base});
-  const auto queries = open_input(*result, request.result_path, {"queries", "test", request.queries});
+  const SearchedResult searched{*result, request.result_path,
+                                attribute<std::string>(*result, "working_folder").value_or("")};
+  const auto base = open_input(searched, {"base", "train", request.base});
+  const auto queries = open_input(searched, {"queries", "test", request.queries});
   OracleTask task;
   task.base = base.get();
   task.queries = queries.get();
@@ -114,7 +131,8 @@ OracleReport judge_by_oracle(const OracleRequest& request) {
   task.drop_nonfinite = attribute<std::string>(*result, "nonfinite").value_or("error") == "drop";
   task.threads = request.threads;
   check_ranges(task, request.result_path);
-  return {result->nq(), consult_oracle(task, sample_rows(result->nq(), request.count, request.seed))};
+  return {result->nq(), base->name(), queries->name(),
+          consult_oracle(task, sample_rows(result->nq(), request.count, request.seed))};
 }
 
 }  // namespace mpishards::app

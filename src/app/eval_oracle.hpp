@@ -19,6 +19,8 @@ struct OracleRequest {
 
 struct OracleReport {
   std::int64_t nq = 0;  // of the result
+  std::string base;     // what was read
+  std::string queries;
   OracleVerdict verdict;
 };
 

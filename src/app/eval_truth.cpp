@@ -133,24 +133,56 @@ class Comparer {
   Comparison comparison_;
 };
 
-Pairing pair_up(const io::ResultReader& result, const io::ResultReader& truth,
-                const std::string& truth_path) {
-  Pairing pairing{result, truth, attribute<std::int64_t>(result, "query_begin").value_or(0), 0};
-  // A truth that is itself a result of a range of queries begins where that range does.
-  const std::int64_t truth_first = attribute<std::int64_t>(truth, "query_begin").value_or(0);
-  pairing.truth_begin -= truth_first;
-  if (pairing.truth_begin >= 0) pairing.nq = std::min(result.nq(), truth.nq() - pairing.truth_begin);
-  if (pairing.nq <= 0)
-    throw Error(ErrorKind::data, truth_path + " answers queries from " + std::to_string(truth_first) +
-                                     " to " + std::to_string(truth_first + truth.nq()) +
-                                     ", none of those of the result; give the truth of the same queries");
-  return pairing;
+std::string range_text(std::int64_t begin, std::int64_t end) {
+  return std::to_string(end - begin) + " queries (" + std::to_string(begin) + ":" + std::to_string(end) + ")";
 }
 
-/// The wanted counts that both files have, and the largest.
-std::vector<std::int64_t> counts_up_to(std::int64_t k, std::vector<std::int64_t> at) {
-  std::erase_if(at, [k](std::int64_t count) { return count > k; });
-  at.push_back(k);
+Pairing pair_up(const io::ResultReader& result, const io::ResultReader& truth, const TruthTask& task) {
+  const std::int64_t begin = attribute<std::int64_t>(result, "query_begin").value_or(0);
+  // A truth that is itself a result of a range of queries begins where that range does.
+  const std::int64_t truth_begin = attribute<std::int64_t>(truth, "query_begin").value_or(0);
+  if (begin < truth_begin || begin + result.nq() > truth_begin + truth.nq())
+    throw Error(ErrorKind::data, task.truth_path + " answers " +
+                                     range_text(truth_begin, truth_begin + truth.nq()) + ", " +
+                                     task.result_path + " " + range_text(begin, begin + result.nq()) +
+                                     "; give the truth of the same queries, or search only those that have "
+                                     "one, with --queries-range");
+  return {result, truth, begin - truth_begin, result.nq()};
+}
+
+/// Our results and ann-benchmarks files say the dimension of their vectors.
+void check_dimension(const io::ResultReader& result, const io::ResultReader& truth, const TruthTask& task) {
+  const std::optional<std::int64_t> d = attribute<std::int64_t>(result, "d");
+  std::optional<std::int64_t> truth_d = attribute<std::int64_t>(truth, "d");
+  if (!truth_d) truth_d = attribute<std::int64_t>(truth, "dimension");
+  if (d && truth_d && *d != *truth_d)
+    throw Error(ErrorKind::data, task.truth_path +
+                                     " is the truth of vectors with d = " + std::to_string(*truth_d) + ", " +
+                                     task.result_path + " answers queries with d = " + std::to_string(*d) +
+                                     "; give the truth of the same vectors");
+}
+
+Metric metric_of(const io::ResultReader& result, const io::ResultReader& truth, const TruthTask& task) {
+  const bool swapped = !attribute<std::string>(result, "metric") && attribute<std::string>(truth, "metric");
+  if (swapped)
+    throw Error(ErrorKind::usage, task.result_path + " is no result of a search, but " + task.truth_path +
+                                      " is; give the RESULT first, then the TRUTH");
+  return metric_from_string(required_attribute<std::string>(result, task.result_path, "metric"));
+}
+
+/// The wanted counts that both files have, and all that they have.
+std::vector<std::int64_t> counts_to_report(const TruthTask& task, const TruthReport& report) {
+  const std::int64_t places = std::min(report.result_k, report.truth_k);
+  std::vector<std::int64_t> at;
+  for (const std::int64_t count : task.at) {
+    if (count <= places) at.push_back(count);
+    if (count > places && !task.skip_larger_at)
+      throw Error(ErrorKind::usage,
+                  "recall@" + std::to_string(count) + " can't be told: " + task.result_path + " has " +
+                      std::to_string(report.result_k) + " neighbors a query, " + task.truth_path + " has " +
+                      std::to_string(report.truth_k) + "; ask for at most " + std::to_string(places));
+  }
+  at.push_back(places);
   std::ranges::sort(at);
   at.erase(std::ranges::unique(at).begin(), at.end());
   return at;
@@ -164,21 +196,26 @@ TruthReport compare_with_truth(const TruthTask& task) {
   TruthReport report;
   report.result_path = task.result_path;
   report.truth_path = task.truth_path;
-  report.metric = metric_from_string(required_attribute<std::string>(*result, task.result_path, "metric"));
-  const Pairing pairing = pair_up(*result, *truth, task.truth_path);
+  report.metric = metric_of(*result, *truth, task);
+  check_dimension(*result, *truth, task);
+  const Pairing pairing = pair_up(*result, *truth, task);
   report.nq = pairing.nq;
-  report.result_nq = result->nq();
+  report.result_k = result->k();
+  report.truth_k = truth->k();
   report.tolerance.relative = task.relative_tolerance;
   // 1 - s loses what s has in common with 1: there the error of float32 is absolute.
   if (report.metric == Metric::cosine) report.tolerance.absolute = report.tolerance.relative;
   report.recognised = recognise(pairing, task.truth_path, report.metric, report.tolerance);
-  const std::vector<std::int64_t> at = counts_up_to(std::min(result->k(), truth->k()), task.at);
-  report.comparison =
-      Comparer(pairing, report.metric, report.recognised.convention, report.tolerance, at).compare();
+  report.comparison = Comparer(pairing, report.metric, report.recognised.convention, report.tolerance,
+                               counts_to_report(task, report))
+                          .compare();
   return report;
 }
 
 std::string objection(const TruthReport& report) {
+  if (report.truth_k < report.result_k)
+    return "the truth has " + std::to_string(report.truth_k) + " neighbors a query, the result " +
+           std::to_string(report.result_k) + ": the rest can't be judged";
   const bool by_distance = report.recognised.convention.has_value();
   const bool all_found = std::ranges::all_of(report.comparison.at, [&](const AtCount& at) {
     const RecallCount& count = by_distance ? at.by_distance : at.by_id;

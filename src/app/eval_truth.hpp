@@ -38,7 +38,8 @@ struct TruthTask {
   std::string result_path;
   std::string truth_path;
   double relative_tolerance = 0;
-  std::vector<std::int64_t> at;  // those above k are left out, k is always added
+  std::vector<std::int64_t> at;  // numbers of neighbors to report; all that both files have is always added
+  bool skip_larger_at = false;   // else one that a file does not have is an error
 };
 
 struct TruthReport {
@@ -46,14 +47,16 @@ struct TruthReport {
   std::string truth_path;
   Metric metric = Metric::l2;
   std::int64_t nq = 0;
-  std::int64_t result_nq = 0;
+  std::int64_t result_k = 0;
+  std::int64_t truth_k = 0;  // where it is smaller, only so many places are compared
   Recognised recognised;
   DistanceTolerance tolerance;
   Comparison comparison;
 };
 
 /// Compares a result with ground truth, in the distances that both have in common.
-/// @throws Error{input_missing|data}
+/// @throws Error{input_missing|data}, also where the truth is one of other vectors or lacks some of the
+/// queries; Error{usage} for an `at` beyond what both files have
 TruthReport compare_with_truth(const TruthTask& task);
 
 /// Why the result is not exactly the truth, or empty.

@@ -36,6 +36,9 @@ struct Rows {
     for (std::int64_t i = 0; i < rows * cols; ++i) out.values.push_back(normal(random));
     return out;
   }
+  Rows first(std::int64_t count) const {
+    return {count, cols, {values.begin(), values.begin() + count * cols}};
+  }
   const float* row(std::int64_t r) const { return values.data() + r * cols; }
 
   /// Writes the rows in the format of the path's suffix.

@@ -9,7 +9,7 @@
 
 #include "answer_fixture.hpp"
 #include "app/commands/commands.hpp"
-#include "core/error.hpp"
+#include "support/expect_error.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace mpishards::app {
@@ -42,15 +42,10 @@ Outcome eval(const Arguments& arguments) {
   return outcome;
 }
 
-ErrorKind kind_of_eval(const Arguments& arguments, std::string* message = nullptr) {
-  try {
-    eval(arguments);
-  } catch (const Error& error) {
-    if (message != nullptr) *message = error.what();
-    return error.kind();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return ErrorKind::internal;
+template <class... Parts>
+void expect_refusal(ErrorKind kind, const Arguments& arguments, const Parts&... parts) {
+  test::expect_error(
+      kind, [&] { eval(arguments); }, parts...);
 }
 
 /// A truth file as ann-benchmarks writes it: int32 ids, float64 distances, `distance` as a fixed-length
@@ -126,6 +121,7 @@ TEST_F(Eval, recognises_square_roots_by_attribute) {
       eval({result(), folder_ / "truth.hdf5", "--at", "1,4", "--json", "--expect", "exact"});
   EXPECT_EQ(outcome.code, 0);
   const json out = json::parse(outcome.text);
+  EXPECT_EQ(out["schema"], "mpishards.eval/1");
   EXPECT_EQ(out["truth_distances"], "Euclidean (square root of l2)");
   EXPECT_EQ(out["recognised"], "by its attribute distance = euclidean");
   EXPECT_EQ(out["identical_queries"], 9);
@@ -157,7 +153,40 @@ TEST_F(Eval, recognises_angular_distances) {
 
 TEST_F(Eval, refuses_the_truth_of_another_metric) {
   write_ann_truth(folder_ / "truth.hdf5", answer_, one_minus, "angular");
-  EXPECT_EQ(kind_of_eval({result(), folder_ / "truth.hdf5"}), ErrorKind::data);
+  expect_refusal(ErrorKind::data, {result(), folder_ / "truth.hdf5"});
+}
+
+TEST_F(Eval, refuses_a_truth_that_lacks_queries) {
+  const TopK fewer = test::right_answer(base_, queries_.first(4), Metric::l2, 8, 0, base_.rows);
+  write_ann_truth(folder_ / "truth.hdf5", fewer, square_root, "euclidean");
+  expect_refusal(ErrorKind::data, {result(), folder_ / "truth.hdf5"}, "4 queries (0:4)", "9 queries (0:9)",
+                 "--queries-range");
+}
+
+TEST_F(Eval, refuses_the_truth_of_vectors_of_another_dimension) {
+  const std::string other = folder_ / "other.h5";
+  test::write_result(
+      other, answer_,
+      test::search_attributes(answer_, base_path(), queries_path(), 0, base_.rows, base_.rows, 7));
+  expect_refusal(ErrorKind::data, {result(), other}, "d = 7", "d = 6", "same vectors");
+}
+
+TEST_F(Eval, compares_as_many_neighbors_as_the_truth_has_and_trusts_no_more) {
+  write_ann_truth(folder_ / "truth.hdf5", test::right_answer(base_, queries_, Metric::l2, 5, 0, base_.rows),
+                  square_root, "euclidean");
+  const Outcome outcome = eval({result(), folder_ / "truth.hdf5"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_NE(outcome.text.find("5 of 8 neighbors each"), std::string::npos) << outcome.text;
+  const Outcome judged = eval({result(), folder_ / "truth.hdf5", "--expect", "exact"});
+  EXPECT_EQ(judged.code, 65);
+  EXPECT_TRUE(judged.last_line().starts_with("RESULT NOT TRUSTED: the truth has 5")) << judged.text;
+  expect_refusal(ErrorKind::usage, {result(), folder_ / "truth.hdf5", "--at", "6"}, "recall@6", "has 8",
+                 "has 5");
+}
+
+TEST_F(Eval, says_that_result_and_truth_are_swapped) {
+  write_ann_truth(folder_ / "truth.hdf5", answer_, square_root, "euclidean");
+  expect_refusal(ErrorKind::usage, {folder_ / "truth.hdf5", result()}, "RESULT first");
 }
 
 TEST_F(Eval, shows_the_first_difference_and_does_not_trust_it) {
@@ -221,29 +250,46 @@ TEST_F(Eval, oracle_does_not_trust_a_wrong_one) {
 TEST_F(Eval, oracle_refuses_inputs_that_changed) {
   base_.values[0] += 1.0F;
   base_.write(base_path());
-  std::string message;
-  EXPECT_EQ(kind_of_eval({result(), "--oracle", "all"}, &message), ErrorKind::data);
-  EXPECT_NE(message.find(base_path() + " has changed since the search"), std::string::npos) << message;
+  expect_refusal(ErrorKind::data, {result(), "--oracle", "all"},
+                 base_path() + " has changed since the search");
 }
 
 TEST_F(Eval, oracle_finds_inputs_that_moved) {
   std::filesystem::rename(base_path(), folder_ / "moved.fbin");
-  std::string message;
-  EXPECT_EQ(kind_of_eval({result(), "--oracle", "all"}, &message), ErrorKind::input_missing);
-  EXPECT_NE(message.find("--base"), std::string::npos) << message;
+  expect_refusal(ErrorKind::input_missing, {result(), "--oracle", "all"}, "--base");
   EXPECT_EQ(eval({result(), "--oracle", "all", "--base", folder_ / "moved.fbin"}).code, 0);
 }
 
+TEST_F(Eval, oracle_finds_relative_inputs_in_the_folder_of_the_search) {
+  io::Attributes attributes =
+      test::search_attributes(answer_, base_path(), queries_path(), 0, base_.rows, base_.rows, 6);
+  attributes["base"] = std::string("base.fbin");
+  attributes["queries"] = std::string("queries.fbin");
+  test::write_result(folder_ / "old.h5", answer_, attributes);
+  expect_refusal(ErrorKind::input_missing, {folder_ / "old.h5", "--oracle", "all"}, "base.fbin", "--base");
+  attributes["working_folder"] = folder_.path();
+  test::write_result(folder_ / "new.h5", answer_, attributes);
+  const Outcome outcome = eval({folder_ / "new.h5", "--oracle", "all"});
+  EXPECT_EQ(outcome.last_line(), "RESULT OK") << outcome.text;
+  EXPECT_NE(outcome.text.find("base " + base_path()), std::string::npos) << outcome.text;
+  std::filesystem::remove(base_path());
+  expect_refusal(ErrorKind::input_missing, {folder_ / "new.h5", "--oracle", "all"},
+                 "nor in " + folder_.path());
+}
+
 TEST_F(Eval, refuses_nonsense) {
-  EXPECT_EQ(kind_of_eval({}), ErrorKind::usage);
-  EXPECT_EQ(kind_of_eval({result()}), ErrorKind::usage);
-  EXPECT_EQ(kind_of_eval({result(), result(), "--oracle", "1"}), ErrorKind::usage);
-  EXPECT_EQ(kind_of_eval({result(), "--oracle", "some"}), ErrorKind::usage);
-  EXPECT_EQ(kind_of_eval({result(), result(), "--at", "1,x"}), ErrorKind::usage);
-  EXPECT_EQ(kind_of_eval({result(), result(), "--expect", "luck"}), ErrorKind::usage);
-  EXPECT_EQ(kind_of_eval({folder_ / "no.h5", "--oracle", "1"}), ErrorKind::input_missing);
-  EXPECT_EQ(kind_of_eval({folder_.write("text.h5", "not HDF5"), "--oracle", "1"}), ErrorKind::data);
-  EXPECT_EQ(kind_of_eval({folder_.write("short.ibin", "abcdefghijkl"), "--oracle", "1"}), ErrorKind::data);
+  expect_refusal(ErrorKind::usage, {});
+  expect_refusal(ErrorKind::usage, {result()});
+  expect_refusal(ErrorKind::usage, {result(), result(), "--oracle", "1"});
+  expect_refusal(ErrorKind::usage, {result(), "--oracle", "some"});
+  expect_refusal(ErrorKind::usage, {result(), result(), "--at", "1,x"});
+  expect_refusal(ErrorKind::usage, {result(), result(), "--expect", "luck"});
+  expect_refusal(ErrorKind::usage, {result(), result(), "--tolerance", "-1"}, "--tolerance");
+  expect_refusal(ErrorKind::usage, {result(), "--oracle", "1", "--threads", "-1"}, "--threads");
+  expect_refusal(ErrorKind::usage, {result(), "--oracle", "1", "--seed", "x"}, "--seed");
+  expect_refusal(ErrorKind::input_missing, {folder_ / "no.h5", "--oracle", "1"});
+  expect_refusal(ErrorKind::data, {folder_.write("text.h5", "not HDF5"), "--oracle", "1"});
+  expect_refusal(ErrorKind::data, {folder_.write("short.ibin", "abcdefghijkl"), "--oracle", "1"});
 }
 
 }  // namespace

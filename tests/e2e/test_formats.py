@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import h5py
 import numpy as np
 import pytest
 import support
@@ -130,10 +131,26 @@ def test_convert_refuses_values_that_do_not_fit(tmp_path, dtype, value):
     assert not (tmp_path / "out.h5").exists()
 
 
+def test_convert_takes_own_ids_along(vectors, source, tmp_path):
+    """A search in the copy answers with the ids, as one in the original."""
+    base, queries = vectors
+    ids = 7 * np.arange(len(base))[::-1]
+    path = support.write_vectors(tmp_path / "in.h5", "f32", ids=ids, train=base)
+    copy = convert(path, f"{tmp_path / 'copy.h5'}:/deep/vectors", "--rows", "50:200")
+    with h5py.File(tmp_path / "copy.h5") as file:
+        assert (file["deep/ids"][...] == ids[50:200]).all() and file["deep/ids"].dtype == np.int64
+    support.search(["--base", copy, "--queries", source, "-k", 1, "-o", tmp_path / "out.h5", *QUIET])
+    rows = ids[50:200]
+    neighbors, distances = support.oracle(base[50:200], queries, 150)
+    nearest = distances == distances[:, :1]
+    smallest = [rows[row[tied]].min() for row, tied in zip(neighbors, nearest)]
+    support.assert_same_bits(tmp_path / "out.h5", (np.array(smallest)[:, None], distances[:, :1]))
+
+
 def test_convert_says_that_it_leaves_own_ids_behind(vectors, tmp_path):
     path = support.write_vectors(tmp_path / "in.h5", "f32", ids=7 * np.arange(len(vectors[0])), train=vectors[0])
     result = support.run(["convert", path, tmp_path / "out.npy"])
-    assert result.code == 0 and "ids of its own" in result.stderr and "not copied" in result.stderr, result
+    assert result.code == 0 and "ids of its own" in result.stderr and "row numbers" in result.stderr, result
 
 
 def test_ids_beside_base_and_queries_belong_to_the_base(vectors, tmp_path):
@@ -196,4 +213,5 @@ def test_json_of_every_command_parses(source, tmp_path):
                       ["plan", "--rows", "1M", "--dim", 64, "--queries", 1000, "-k", 10, "--json"]):
         result = support.run(arguments)
         assert result.code in (0, 69 if arguments[0] == "doctor" else 0), result
-        assert json.loads(result.stdout), result
+        command = "eval-oracle" if "--oracle" in arguments else arguments[0]
+        assert json.loads(result.stdout)["schema"] == f"mpishards.{command}/1", result

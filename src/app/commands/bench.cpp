@@ -84,7 +84,7 @@ std::string cell(const nlohmann::json& value) {
 
 void print_row(const Row& row, bool first, bool as_json) {
   if (as_json) {
-    nlohmann::ordered_json json;
+    nlohmann::ordered_json json = {{"schema", "mpishards.bench/1"}};
     for (const auto& [name, value] : row) json[name] = value;
     std::printf("%s\n", json.dump().c_str());
     return;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -10,7 +11,9 @@
 #include "app/commands/commands.hpp"
 #include "app/eval_oracle.hpp"
 #include "app/eval_truth.hpp"
+#include "app/options.hpp"
 #include "core/error.hpp"
+#include "core/narrow.hpp"
 
 namespace mpishards::app {
 
@@ -27,10 +30,13 @@ json to_json(const TruthReport& report) {
     if (report.recognised.convention && report.metric != Metric::ip) row["distance_ratio"] = at.ratio.mean();
     rows.push_back(row);
   }
-  json out = {{"result", report.result_path},
+  json out = {{"schema", "mpishards.eval/1"},
+              {"result", report.result_path},
               {"truth", report.truth_path},
               {"metric", to_string(report.metric)},
               {"queries_compared", report.nq},
+              {"result_k", report.result_k},
+              {"truth_k", report.truth_k},
               {"truth_distances", report.recognised.convention ? report.recognised.convention->name : "none"},
               {"recognised", report.recognised.reason},
               {"relative_tolerance", report.tolerance.relative},
@@ -53,8 +59,10 @@ void print(const TruthReport& report) {
               std::string(to_string(report.metric)).c_str());
   std::printf("truth      %s; distances: %s (recognised: %s)\n", report.truth_path.c_str(),
               by_distance ? report.recognised.convention->name : "none", report.recognised.reason.c_str());
-  std::printf("compared   %lld of %lld queries", static_cast<long long>(report.nq),
-              static_cast<long long>(report.result_nq));
+  std::printf("compared   %lld queries", static_cast<long long>(report.nq));
+  if (report.truth_k < report.result_k)
+    std::printf(", %lld of %lld neighbors each, for the truth has no more",
+                static_cast<long long>(report.truth_k), static_cast<long long>(report.result_k));
   if (by_distance)
     std::printf("; distances count as equal within %g relative + %g absolute, being float32",
                 report.tolerance.relative, report.tolerance.absolute);
@@ -79,28 +87,39 @@ void print(const TruthReport& report) {
               comparison.first.truth_text.c_str());
 }
 
+/// A number of an option's text. @throws Error{usage} naming the option
+std::int64_t number_of(const std::string& option, const std::string& text, std::int64_t smallest) {
+  try {
+    if (const std::int64_t number = parse_count(text); number >= smallest) return number;
+  } catch (const Error& error) {
+    throw Error(ErrorKind::usage, "--" + option + ": " + error.what());
+  }
+  throw Error(ErrorKind::usage, "--" + option + ": " + text + " is below " + std::to_string(smallest));
+}
+
 std::vector<std::int64_t> parse_at(const std::string& text) {
   std::vector<std::int64_t> at;
   std::istringstream parts(text);
-  for (std::string part; std::getline(parts, part, ',');) {
-    std::size_t used = 0;
-    std::int64_t value = 0;
-    try {
-      value = std::stoll(part, &used);
-    } catch (const std::exception&) {
-      used = 0;
-    }
-    if (used == 0 || used != part.size() || value < 1)
-      throw Error(ErrorKind::usage, "--at " + text + ": '" + part + "' is no positive number");
-    at.push_back(value);
-  }
+  for (std::string part; std::getline(parts, part, ',');) at.push_back(number_of("at", part, 1));
   return at;
+}
+
+double parse_tolerance(const std::string& text) {
+  double tolerance = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stopped, code] = std::from_chars(text.data(), end, tolerance);
+  if (code != std::errc() || stopped != end || !(tolerance >= 0 && tolerance < 1))
+    throw Error(
+        ErrorKind::usage,
+        "--tolerance: '" + text + "' is no relative difference; expected 0 or a small number such as 1e-6");
+  return tolerance;
 }
 
 int eval_against_truth(const cxxopts::ParseResult& options, const std::string& result_path,
                        const std::string& truth_path) {
-  const TruthReport report = compare_with_truth({result_path, truth_path, options["tolerance"].as<double>(),
-                                                 parse_at(options["at"].as<std::string>())});
+  const TruthReport report =
+      compare_with_truth({result_path, truth_path, parse_tolerance(options["tolerance"].as<std::string>()),
+                          parse_at(options["at"].as<std::string>()), options.count("at") == 0});
   const bool judged = options.count("expect") > 0;
   const std::string why_not = objection(report);
   const bool trusted = why_not.empty();
@@ -116,22 +135,8 @@ int eval_against_truth(const cxxopts::ParseResult& options, const std::string& r
   return judged && !trusted ? exit_code(ErrorKind::data) : 0;
 }
 
-std::int64_t parse_oracle_count(const std::string& text) {
-  if (text == "all") return 0;
-  std::size_t used = 0;
-  std::int64_t count = -1;
-  try {
-    count = std::stoll(text, &used);
-  } catch (const std::exception&) {
-    used = 0;
-  }
-  if (used == 0 || used != text.size() || count < 0)
-    throw Error(ErrorKind::usage, "--oracle " + text + ": expected a number of queries, or all");
-  return count;
-}
-
 int threads_of(const cxxopts::ParseResult& options) {
-  const int wanted = options["threads"].as<int>();
+  const int wanted = narrow<int>(number_of("threads", options["threads"].as<std::string>(), 0));
   return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
@@ -139,7 +144,10 @@ void print_verdict(const cxxopts::ParseResult& options, const OracleRequest& req
                    const OracleReport& report) {
   const OracleVerdict& verdict = report.verdict;
   if (options.count("json") > 0) {
-    const json out = {{"result", request.result_path},
+    const json out = {{"schema", "mpishards.eval-oracle/1"},
+                      {"result", request.result_path},
+                      {"base_files", report.base},
+                      {"query_files", report.queries},
                       {"queries", verdict.queries},
                       {"of_queries", report.nq},
                       {"seed", request.seed},
@@ -152,6 +160,7 @@ void print_verdict(const cxxopts::ParseResult& options, const OracleRequest& req
     std::printf("%s\n", out.dump().c_str());
     return;
   }
+  std::printf("inputs     base %s, queries %s\n", report.base.c_str(), report.queries.c_str());
   std::printf("oracle     %lld of %lld queries computed again in fp64 (seed %llu): %lld right, %lld wrong\n",
               static_cast<long long>(verdict.queries), static_cast<long long>(report.nq),
               static_cast<unsigned long long>(request.seed),
@@ -176,12 +185,14 @@ std::vector<std::string> files_of_option(const cxxopts::ParseResult& options, co
 }
 
 int eval_against_oracle(const cxxopts::ParseResult& options, const std::string& result_path) {
-  const OracleRequest request{.result_path = result_path,
-                              .base = files_of_option(options, "base"),
-                              .queries = files_of_option(options, "queries"),
-                              .count = parse_oracle_count(options["oracle"].as<std::string>()),
-                              .seed = options["seed"].as<std::uint64_t>(),
-                              .threads = threads_of(options)};
+  const std::string count = options["oracle"].as<std::string>();
+  const OracleRequest request{
+      .result_path = result_path,
+      .base = files_of_option(options, "base"),
+      .queries = files_of_option(options, "queries"),
+      .count = count == "all" ? 0 : number_of("oracle", count, 0),
+      .seed = narrow<std::uint64_t>(number_of("seed", options["seed"].as<std::string>(), 0)),
+      .threads = threads_of(options)};
   const OracleReport report = judge_by_oracle(request);
   print_verdict(options, request, report);
   return report.verdict.exact() ? 0 : exit_code(ErrorKind::data);
@@ -198,18 +209,18 @@ Cli make_cli() {
   add("result", "result file", cxxopts::value<std::string>());
   add("truth", "ground truth: ann-benchmarks HDF5, another result, .ivecs, .ibin, .npy",
       cxxopts::value<std::string>());
-  add("at", "numbers of neighbors to report recall for; k is always added",
+  add("at", "numbers of neighbors to report recall for; as many as both files have is always added",
       cxxopts::value<std::string>()->default_value("1,10,100"));
   add("oracle", "compute N random queries again (all: every one) from the inputs named in the result",
       cxxopts::value<std::string>());
-  add("seed", "of the random choice", cxxopts::value<std::uint64_t>()->default_value("1"));
+  add("seed", "of the random choice", cxxopts::value<std::string>()->default_value("1"));
   add("expect", "exact: judge the result against TRUTH", cxxopts::value<std::string>());
   add("base", "base files, where they are no longer where they were searched",
       cxxopts::value<std::vector<std::string>>());
   add("queries", "query files, likewise", cxxopts::value<std::vector<std::string>>());
-  add("threads", "for the oracle; 0: all cores", cxxopts::value<int>()->default_value("0"));
+  add("threads", "for the oracle; 0: all cores", cxxopts::value<std::string>()->default_value("0"));
   add("tolerance", "relative difference up to which distances count as equal",
-      cxxopts::value<double>()->default_value("1e-6"));
+      cxxopts::value<std::string>()->default_value("1e-6"));
   add("json", "machine-readable output");
   cli.positional({"result", "truth"});
   return cli;

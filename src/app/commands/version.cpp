@@ -15,8 +15,10 @@ int run_version(const Arguments& arguments, const comm::Communicator& world) {
   const auto options = cli.parse(arguments, world);
   if (!options) return 0;
   if (options->count("json") > 0) {
-    const nlohmann::json json = {
-        {"version", version()}, {"revision", revision()}, {"build_type", build_type()}};
+    const nlohmann::json json = {{"schema", "mpishards.version/1"},
+                                 {"version", version()},
+                                 {"revision", revision()},
+                                 {"build_type", build_type()}};
     std::printf("%s\n", json.dump().c_str());
   } else {
     std::printf("mpishards %s (%s, %s)\n", std::string(version()).c_str(), std::string(revision()).c_str(),
