@@ -4,15 +4,14 @@
 #include <atomic>
 #include <cmath>
 #include <exception>
-#include <limits>
 #include <mutex>
 #include <numeric>
-#include <optional>
 #include <random>
 #include <thread>
 #include <unordered_map>
 #include <unordered_set>
 
+#include "app/oracle_judgement.hpp"
 #include "core/convert.hpp"
 #include "core/error.hpp"
 #include "core/narrow.hpp"
@@ -27,35 +26,6 @@ constexpr std::size_t kSpareCandidates = 16;  // beyond k: enough to see who was
 constexpr std::size_t kRowsInPass = 32768;
 constexpr double kRelativeDoubt = 1e-12;  // bounds what the order of summation can do, with room to spare
 
-/// One base row as a neighbor. `key` is the distance in double, negated where larger is better.
-struct Candidate {
-  double key = 0;
-  float rounded = 0;
-  double doubt = 0;  // how far off the key may be
-  GlobalId id = kNoNeighbor;
-};
-
-bool comes_before(const Candidate& a, const Candidate& b) {
-  if (a.rounded < b.rounded) return true;
-  if (b.rounded < a.rounded) return false;
-  return a.id < b.id;
-}
-
-/// The float32 values that rounding may give when the key is off by its doubt; at most one unit from the
-/// middle.
-struct RoundingRange {
-  float low = 0;
-  float high = 0;
-};
-
-RoundingRange rounding_range(const Candidate& candidate) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  return {std::max(static_cast<float>(candidate.key - candidate.doubt),
-                   std::nextafter(candidate.rounded, -kInfinity)),
-          std::min(static_cast<float>(candidate.key + candidate.doubt),
-                   std::nextafter(candidate.rounded, kInfinity))};
-}
-
 /// A row of the base whose distance the result claims, and at which place.
 struct Claim {
   std::int64_t row = 0;
@@ -64,15 +34,11 @@ struct Claim {
 
 /// One query with what the result says and what was found so far.
 struct QueryState {
-  std::int64_t result_row = 0;
   std::vector<double> values;
   double norm = 0;
-  std::vector<GlobalId> neighbors;  // the result's
-  std::vector<float> distances;
   std::vector<Claim> claims;  // by row
   std::size_t next_claim = 0;
-  std::vector<std::optional<Candidate>> claimed;  // by place: what the oracle computed for the result's id
-  std::vector<Candidate> best;                    // heap, the worst on top
+  AnswerInQuestion answer;  // `best` is a heap, the worst on top
 };
 
 /// Base rows in double, transposed in tiles: column j of the tile's rows lies together.
@@ -102,7 +68,7 @@ class Oracle {
     for (std::int64_t begin = task_.base_begin; begin < task_.base_end; begin += block_rows)
       search(read_block(begin, std::min(begin + block_rows, task_.base_end)));
     OracleVerdict verdict;
-    for (QueryState& query : queries_) judge(query, verdict);
+    for (QueryState& query : queries_) judge(query.answer, task_.metric, verdict);
     return verdict;
   }
 
@@ -120,7 +86,7 @@ class Oracle {
 
   QueryState read_query(std::int64_t result_row) const {
     QueryState query;
-    query.result_row = result_row;
+    query.answer.result_row = result_row;
     const std::int64_t row = task_.query_begin + result_row;
     const std::vector<float> values = read_floats(*task_.queries, row, row + 1);
     if (!all_finite(values))
@@ -129,9 +95,9 @@ class Oracle {
     query.norm = norm_of(query.values);
     const TopK answer = task_.result->read(result_row, result_row + 1);
     const auto k = narrow<std::size_t>(answer.k());
-    query.neighbors.assign(answer.neighbors(), answer.neighbors() + k);
-    query.distances.assign(answer.distances(), answer.distances() + k);
-    query.claimed.resize(k);
+    query.answer.neighbors.assign(answer.neighbors(), answer.neighbors() + k);
+    query.answer.distances.assign(answer.distances(), answer.distances() + k);
+    query.answer.claimed.resize(k);
     return query;
   }
 
@@ -146,15 +112,15 @@ class Oracle {
     std::unordered_map<GlobalId, std::int64_t> row_of;
     if (task_.base->has_ids()) {
       for (const QueryState& query : queries_)
-        for (const GlobalId id : query.neighbors) row_of.emplace(id, -1);
+        for (const GlobalId id : query.answer.neighbors) row_of.emplace(id, -1);
       for (std::int64_t row = task_.base_begin; row < task_.base_end; ++row) {
         const auto found = row_of.find(id_of_row(row));
         if (found != row_of.end()) found->second = row;
       }
     }
     for (QueryState& query : queries_) {
-      for (std::size_t place = 0; place < query.neighbors.size(); ++place) {
-        const GlobalId id = query.neighbors[place];
+      for (std::size_t place = 0; place < query.answer.neighbors.size(); ++place) {
+        const GlobalId id = query.answer.neighbors[place];
         const std::int64_t row = task_.base->has_ids() ? row_of.at(id) : id;
         if (id != kNoNeighbor && row >= task_.base_begin && row < task_.base_end)
           query.claims.push_back({row, place});
@@ -287,108 +253,16 @@ class Oracle {
     if (claimed)
       for (; query.next_claim < query.claims.size() && query.claims[query.next_claim].row == row;
            ++query.next_claim)
-        query.claimed[query.claims[query.next_claim].place] = candidate;
-    const std::size_t kept = query.neighbors.size() + kSpareCandidates;
-    if (query.best.size() < kept) {
-      query.best.push_back(candidate);
-      std::ranges::push_heap(query.best, comes_before);
-    } else if (comes_before(candidate, query.best.front())) {
-      std::ranges::pop_heap(query.best, comes_before);
-      query.best.back() = candidate;
-      std::ranges::push_heap(query.best, comes_before);
+        query.answer.claimed[query.claims[query.next_claim].place] = candidate;
+    const std::size_t kept = query.answer.neighbors.size() + kSpareCandidates;
+    if (query.answer.best.size() < kept) {
+      query.answer.best.push_back(candidate);
+      std::ranges::push_heap(query.answer.best, comes_before);
+    } else if (comes_before(candidate, query.answer.best.front())) {
+      std::ranges::pop_heap(query.answer.best, comes_before);
+      query.answer.best.back() = candidate;
+      std::ranges::push_heap(query.answer.best, comes_before);
     }
-  }
-
-  // --- judgement
-  // ------------------------------------------------------------------------------------------------------
-
-  /// The key as the result has it: negated where larger is better.
-  float key_of(float distance) const { return smaller_is_better(task_.metric) ? distance : -distance; }
-
-  void judge(QueryState& query, OracleVerdict& verdict) const {
-    ++verdict.queries;
-    std::ranges::sort(query.best, comes_before);
-    std::string reason = wrong_entries(query);
-    if (reason.empty()) reason = missing_neighbor(query);
-    if (reason.empty()) {
-      count_roundings(query, verdict);
-      return;
-    }
-    if (verdict.wrong_queries++ > 0) return;
-    verdict.first_wrong_row = query.result_row;
-    verdict.first_wrong_reason = reason;
-  }
-
-  /// How many neighbors the answer must have.
-  std::size_t expected_count(const QueryState& query) const {
-    return std::min(query.neighbors.size(), query.best.size());
-  }
-
-  /// What is wrong with the entries as they stand: padding, distances, order. Empty if nothing is.
-  std::string wrong_entries(const QueryState& query) const {
-    const std::size_t count = expected_count(query);
-    for (std::size_t i = 0; i < query.neighbors.size(); ++i) {
-      const GlobalId id = query.neighbors[i];
-      const std::string place = "place " + std::to_string(i) + " has id " + std::to_string(id);
-      if (i >= count) {
-        if (id != kNoNeighbor || query.distances[i] != worst_distance(task_.metric))
-          return place + " and distance " + text_of(query.distances[i]) + ", expected padding";
-        continue;
-      }
-      if (!query.claimed[i]) return place + ", which is no row of the base" + expected_at(query, i);
-      const RoundingRange range = rounding_range(*query.claimed[i]);
-      const float key = key_of(query.distances[i]);
-      if (!(key >= range.low && key <= range.high))
-        return place + " with distance " + text_of(query.distances[i]) + ", in fp64 it is " +
-               text_of(smaller_is_better(task_.metric) ? query.claimed[i]->key : -query.claimed[i]->key);
-      if (i == 0) continue;
-      const float before = key_of(query.distances[i - 1]);
-      if (before > key || (before == key && query.neighbors[i - 1] >= id))
-        return place + ", which does not come after id " + std::to_string(query.neighbors[i - 1]) +
-               " at the place before" + expected_at(query, i);
-    }
-    return "";
-  }
-
-  /// A neighbor that the answer lacks although it comes before its last one however sums are rounded.
-  std::string missing_neighbor(const QueryState& query) const {
-    const std::size_t count = expected_count(query);
-    if (count == 0) return "";
-    const std::unordered_set<GlobalId> present(query.neighbors.begin(), query.neighbors.end());
-    const GlobalId last_id = query.neighbors[count - 1];
-    const float last_key = key_of(query.distances[count - 1]);
-    for (const Candidate& candidate : query.best) {
-      if (present.contains(candidate.id)) continue;
-      const float latest = rounding_range(candidate).high;
-      if (latest < last_key || (latest == last_key && candidate.id < last_id))
-        return "id " + std::to_string(candidate.id) + " with distance " +
-               text_of(smaller_is_better(task_.metric) ? candidate.key : -candidate.key) +
-               " is missing, the last of " + std::to_string(count) + " neighbors is id " +
-               std::to_string(last_id) + " with " + text_of(query.distances[count - 1]);
-    }
-    return "";
-  }
-
-  void count_roundings(const QueryState& query, OracleVerdict& verdict) const {
-    for (std::size_t i = 0; i < expected_count(query); ++i) {
-      if (key_of(query.distances[i]) != query.claimed[i]->rounded) ++verdict.rounding_distances;
-      if (query.neighbors[i] != query.best[i].id) ++verdict.rounding_places;
-    }
-  }
-
-  static std::string expected_at(const QueryState& query, std::size_t place) {
-    return "; expected id " + std::to_string(query.best[place].id) + " there";
-  }
-
-  static std::string text_of(double value) {
-    char text[40];
-    std::snprintf(text, sizeof text, "%.17g", value);
-    return text;
-  }
-  static std::string text_of(float value) {
-    char text[40];
-    std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
-    return text;
   }
 
   const OracleTask& task_;

@@ -1,0 +1,143 @@
+#include "app/oracle_judgement.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <string>
+#include <unordered_set>
+
+namespace mpishards::app {
+
+namespace {
+
+/// The float32 values that rounding may give when the key is off by its doubt; at most one unit from the
+/// middle.
+struct RoundingRange {
+  float low = 0;
+  float high = 0;
+};
+
+RoundingRange rounding_range(const Candidate& candidate) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  return {std::max(static_cast<float>(candidate.key - candidate.doubt),
+                   std::nextafter(candidate.rounded, -kInfinity)),
+          std::min(static_cast<float>(candidate.key + candidate.doubt),
+                   std::nextafter(candidate.rounded, kInfinity))};
+}
+
+std::string text_of(double value) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.17g", value);
+  return text;
+}
+std::string text_of(float value) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
+  return text;
+}
+
+class Judge {
+ public:
+  /// @pre the best of the answer are sorted
+  Judge(const AnswerInQuestion& answer, Metric metric)
+      : answer_(answer),
+        metric_(metric),
+        expected_count_(std::min(answer.neighbors.size(), answer.best.size())) {}
+
+  /// What is wrong with the entries as they stand: padding, distances, order. Empty if nothing is.
+  std::string wrong_entries() const {
+    for (std::size_t i = 0; i < answer_.neighbors.size(); ++i) {
+      const std::string wrong = i < expected_count_ ? wrong_neighbor(i) : wrong_padding(i);
+      if (!wrong.empty())
+        return "place " + std::to_string(i) + " has id " + std::to_string(answer_.neighbors[i]) + wrong;
+    }
+    return "";
+  }
+
+  /// A neighbor that the answer lacks although it comes before its last one however sums are rounded.
+  std::string missing_neighbor() const {
+    if (expected_count_ == 0) return "";
+    const std::unordered_set<GlobalId> present(answer_.neighbors.begin(), answer_.neighbors.end());
+    const std::size_t last = expected_count_ - 1;
+    for (const Candidate& candidate : answer_.best) {
+      if (present.contains(candidate.id)) continue;
+      const float latest = rounding_range(candidate).high;
+      if (latest < key(last) || (latest == key(last) && candidate.id < answer_.neighbors[last]))
+        return "id " + std::to_string(candidate.id) + " with distance " + distance_text(candidate) +
+               " is missing, the last of " + std::to_string(expected_count_) + " neighbors is id " +
+               std::to_string(answer_.neighbors[last]) + " with " + text_of(answer_.distances[last]);
+    }
+    return "";
+  }
+
+  void count_roundings(OracleVerdict& verdict) const {
+    for (std::size_t i = 0; i < expected_count_; ++i) {
+      if (key(i) != answer_.claimed[i]->rounded) ++verdict.rounding_distances;
+      if (answer_.neighbors[i] != answer_.best[i].id) ++verdict.rounding_places;
+    }
+  }
+
+ private:
+  /// The distance as a key: negated where larger is better.
+  float key(std::size_t place) const {
+    return smaller_is_better(metric_) ? answer_.distances[place] : -answer_.distances[place];
+  }
+  std::string distance_text(const Candidate& candidate) const {
+    return text_of(smaller_is_better(metric_) ? candidate.key : -candidate.key);
+  }
+  std::string expected_at(std::size_t place) const {
+    return "; expected id " + std::to_string(answer_.best[place].id) + " there";
+  }
+
+  std::string wrong_padding(std::size_t place) const {
+    const float distance = answer_.distances[place];
+    if (answer_.neighbors[place] == kNoNeighbor && distance == worst_distance(metric_)) return "";
+    return " and distance " + text_of(distance) + ", expected padding";
+  }
+
+  std::string wrong_neighbor(std::size_t place) const {
+    const std::optional<Candidate>& claimed = answer_.claimed[place];
+    if (!claimed) return ", which is no row of the base" + expected_at(place);
+    const RoundingRange range = rounding_range(*claimed);
+    if (!(key(place) >= range.low && key(place) <= range.high))
+      return " with distance " + text_of(answer_.distances[place]) + ", in fp64 it is " +
+             distance_text(*claimed);
+    if (place == 0) return "";
+    const GlobalId id_before = answer_.neighbors[place - 1];
+    const float key_before = key(place - 1);
+    if (key_before > key(place) || (key_before == key(place) && id_before >= answer_.neighbors[place]))
+      return ", which does not come after id " + std::to_string(id_before) + " at the place before" +
+             expected_at(place);
+    return "";
+  }
+
+  const AnswerInQuestion& answer_;
+  Metric metric_;
+  std::size_t expected_count_;  // how many neighbors the answer must have
+};
+
+}  // namespace
+
+bool comes_before(const Candidate& a, const Candidate& b) {
+  if (a.rounded < b.rounded) return true;
+  if (b.rounded < a.rounded) return false;
+  return a.id < b.id;
+}
+
+void judge(AnswerInQuestion& answer, Metric metric, OracleVerdict& verdict) {
+  ++verdict.queries;
+  std::ranges::sort(answer.best, comes_before);
+  const Judge judge(answer, metric);
+  std::string reason = judge.wrong_entries();
+  if (reason.empty()) reason = judge.missing_neighbor();
+  if (reason.empty()) {
+    judge.count_roundings(verdict);
+    return;
+  }
+  if (verdict.wrong_queries++ > 0) return;
+  verdict.first_wrong_row = answer.result_row;
+  verdict.first_wrong_reason = reason;
+}
+
+}  // namespace mpishards::app
