@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "support/expect_error.hpp"
 
 namespace mpishards::app {
 namespace {
@@ -63,12 +64,7 @@ TEST(JobFile, syntax_error_names_the_line) {
 }
 
 TEST(JobFile, missing_file_is_missing_input) {
-  try {
-    read_job_file("/nonexistent/job.toml");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::input_missing);
-  }
+  test::expect_error(ErrorKind::input_missing, [] { read_job_file("/nonexistent/job.toml"); });
 }
 
 TEST(JobFile, the_ones_that_are_shipped_are_valid) {

@@ -1,27 +1,21 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
-#include <sstream>
 
 #include "answer_fixture.hpp"
 #include "app/commands/commands.hpp"
 #include "io/journal.hpp"
 #include "support/expect_error.hpp"
+#include "support/file_bytes.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace mpishards::app {
 namespace {
 
+using test::bytes_of;
 using test::Rows;
 
 constexpr std::int64_t kBaseRows = 90;
-
-std::string bytes_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 int merge(const Arguments& arguments) {
   testing::internal::CaptureStdout();

@@ -9,39 +9,24 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <random>
-#include <sstream>
 #include <thread>
 
 #include "core/error.hpp"
+#include "support/expect_error.hpp"
+#include "support/file_bytes.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace mpishards::io {
 namespace {
 
-const Journal::Identity kIdentity = {{"metric", "l2"}, {"k", "10"}, {"base", "a.h5:/train"}};
+using test::bytes_of;
+using test::expect_error;
 
-std::string bytes_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
+const Journal::Identity kIdentity = {{"metric", "l2"}, {"k", "10"}, {"base", "a.h5:/train"}};
 
 void overwrite(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
-}
-
-ErrorKind kind_of(const std::function<void()>& call, std::string* message = nullptr) {
-  try {
-    call();
-  } catch (const Error& error) {
-    if (message != nullptr) *message = error.what();
-    return error.kind();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return ErrorKind::internal;
 }
 
 TEST(Journal, remembers_what_was_recorded) {
@@ -103,18 +88,13 @@ TEST(Journal, names_every_difference_in_identity) {
   const test::TemporaryFolder folder;
   const std::string out = folder / "r.h5";
   Journal::create(out, kIdentity);
-  std::string message;
-  EXPECT_EQ(kind_of(
-                [&] {
-                  Journal::resume(out, {{"metric", "l2"}, {"k", "100"}, {"queries", "q.h5"}});
-                },
-                &message),
-            ErrorKind::config);
-  EXPECT_NE(message.find("k was 10, is 100"), std::string::npos) << message;
-  EXPECT_NE(message.find("base was a.h5:/train, is absent"), std::string::npos) << message;
-  EXPECT_NE(message.find("queries was absent, is q.h5"), std::string::npos) << message;
+  const std::string message = expect_error(
+      ErrorKind::config,
+      [&] {
+        Journal::resume(out, {{"metric", "l2"}, {"k", "100"}, {"queries", "q.h5"}});
+      },
+      "k was 10, is 100", "base was a.h5:/train, is absent", "queries was absent, is q.h5", "--no-resume");
   EXPECT_EQ(message.find("metric"), std::string::npos) << message;
-  EXPECT_NE(message.find("--no-resume"), std::string::npos) << message;
 }
 
 /// A journal of one record a finished query, and the file's length after each.
@@ -142,7 +122,7 @@ TEST(Journal, cut_at_any_byte_resumes_to_a_prefix) {
   for (std::size_t length = 0; length <= recorded.bytes.size(); ++length) {
     overwrite(out + ".journal", recorded.bytes.substr(0, length));
     if (length < recorded.length_after[0]) {
-      EXPECT_EQ(kind_of([&] { Journal::resume(out, kIdentity); }), ErrorKind::data) << length;
+      expect_error(ErrorKind::data, [&] { Journal::resume(out, kIdentity); });
       continue;
     }
     const auto whole =
@@ -234,9 +214,8 @@ TEST(OutputLock, excludes_another_process_and_names_it) {
     ::_exit(0);  // the kernel releases what no destructor did
   }
   ASSERT_EQ(::read(to_parent[0], &byte, 1), 1);
-  std::string message;
-  EXPECT_EQ(kind_of([&] { OutputLock::acquire(out); }, &message), ErrorKind::cannot_create);
-  EXPECT_NE(message.find("process " + std::to_string(child)), std::string::npos) << message;
+  expect_error(
+      ErrorKind::cannot_create, [&] { OutputLock::acquire(out); }, "process " + std::to_string(child));
   ASSERT_EQ(::write(to_child[1], &byte, 1), 1);
   ASSERT_EQ(::waitpid(child, nullptr, 0), child);
   for (const int fd : {to_child[0], to_child[1], to_parent[0], to_parent[1]}) ::close(fd);

@@ -7,15 +7,18 @@
 
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <limits>
-#include <sstream>
 
 #include "core/error.hpp"
+#include "support/expect_error.hpp"
+#include "support/file_bytes.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace mpishards::io {
 namespace {
+
+using test::bytes_of;
+using test::expect_error;
 
 constexpr std::int64_t kQueries = 7;
 constexpr std::int64_t kNeighbors = 3;
@@ -29,24 +32,6 @@ TopK numbered_rows(std::int64_t begin, std::int64_t end, std::int64_t k = kNeigh
     rows.distances()[i] = static_cast<float>(begin * k + i) * 0.5F;
   }
   return rows;
-}
-
-std::string bytes_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-ErrorKind kind_of(const std::function<void()>& call, std::string* message = nullptr) {
-  try {
-    call();
-  } catch (const Error& error) {
-    if (message != nullptr) *message = error.what();
-    return error.kind();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return ErrorKind::internal;
 }
 
 Attributes some_attributes() {
@@ -115,8 +100,8 @@ TEST_P(Results, slices_read_what_slices_wrote) {
 
 TEST_P(Results, refuse_rows_beyond_their_shape) {
   const ResultSlices slices(create_result(out(), format(), kQueries, kNeighbors, kMaxId));
-  EXPECT_EQ(kind_of([&] { slices.write(6, numbered_rows(0, 2)); }), ErrorKind::internal);
-  EXPECT_EQ(kind_of([&] { slices.write(0, numbered_rows(0, 1, 4)); }), ErrorKind::internal);
+  expect_error(ErrorKind::internal, [&] { slices.write(6, numbered_rows(0, 2)); });
+  expect_error(ErrorKind::internal, [&] { slices.write(0, numbered_rows(0, 1, 4)); });
 }
 
 TEST_P(Results, are_adopted_where_a_stopped_run_left_them) {
@@ -129,10 +114,8 @@ TEST_P(Results, are_adopted_where_a_stopped_run_left_them) {
 
 TEST_P(Results, of_another_shape_are_not_adopted) {
   create_result(out(), format(), kQueries, kNeighbors, kMaxId);
-  std::string message;
-  EXPECT_EQ(kind_of([&] { adopt_result(out(), format(), kQueries, kNeighbors + 1); }, &message),
-            ErrorKind::data);
-  EXPECT_NE(message.find("--no-resume"), std::string::npos) << message;
+  expect_error(
+      ErrorKind::data, [&] { adopt_result(out(), format(), kQueries, kNeighbors + 1); }, "--no-resume");
 }
 
 TEST_P(Results, replace_what_an_abandoned_run_left) {
@@ -164,17 +147,14 @@ TEST_P(Results, can_have_no_queries) {
 }
 
 TEST_P(Results, missing_folder_is_named) {
-  std::string message;
-  EXPECT_EQ(kind_of([&] { create_result(folder_ / "no/such/r.h5", format(), 1, 1, 1); }, &message),
-            ErrorKind::cannot_create);
-  EXPECT_NE(message.find("no/such of output "), std::string::npos) << message;
+  expect_error(
+      ErrorKind::cannot_create, [&] { create_result(folder_ / "no/such/r.h5", format(), 1, 1, 1); },
+      "no/such of output ");
 }
 
 TEST_P(Results, a_folder_is_no_output) {
-  std::string message;
-  EXPECT_EQ(kind_of([&] { create_result(folder_.path(), format(), 1, 1, 1); }, &message),
-            ErrorKind::cannot_create);
-  EXPECT_NE(message.find("is a directory"), std::string::npos) << message;
+  expect_error(
+      ErrorKind::cannot_create, [&] { create_result(folder_.path(), format(), 1, 1, 1); }, "is a directory");
 }
 
 TEST_P(Results, unwritable_folder_is_a_matter_of_permission) {
@@ -198,11 +178,9 @@ TEST_P(Results, unwritable_folder_is_a_matter_of_permission) {
 
 TEST_P(Results, full_disk_is_noticed_before_any_work) {
   if (format() == ResultFormat::ibin) GTEST_SKIP() << "sizes of an ibin file end below any disk that is full";
-  std::string message;
-  EXPECT_EQ(kind_of([&] { create_result(out(), format(), std::int64_t{1} << 45, 1000, 1); }, &message),
-            ErrorKind::cannot_create);
-  EXPECT_NE(message.find("disk full: needs 422212465065984000 bytes, "), std::string::npos) << message;
-  EXPECT_NE(message.find("are free on " + folder_.path()), std::string::npos) << message;
+  expect_error(
+      ErrorKind::cannot_create, [&] { create_result(out(), format(), std::int64_t{1} << 45, 1000, 1); },
+      "disk full: needs 422212465065984000 bytes, ", "are free on " + folder_.path());
   EXPECT_FALSE(partial_exists(out(), format()));
 }
 
@@ -210,7 +188,7 @@ TEST(ResultSlices, that_this_host_does_not_see_are_an_error) {
   const test::TemporaryFolder folder;
   ResultLayout layout = create_result(folder / "r.h5", ResultFormat::h5, 1, 1, 1);
   layout.neighbors_path = folder / "elsewhere.partial";
-  EXPECT_EQ(kind_of([&] { const ResultSlices slices(layout); }), ErrorKind::io);
+  expect_error(ErrorKind::io, [&] { const ResultSlices slices(layout); });
 }
 
 TEST(Hdf5Results, space_is_reserved_at_creation) {
@@ -227,8 +205,7 @@ TEST(Hdf5Results, publication_killed_half_way_is_undone_at_adoption) {
   ResultSlices(layout).write(0, numbered_rows(0, kQueries));
   // A copy publishes; its saved metadata is caught by making the rename impossible.
   std::filesystem::create_directory(out);
-  EXPECT_EQ(kind_of([&] { publish_result(out, ResultFormat::h5, some_attributes()); }),
-            ErrorKind::cannot_create);
+  expect_error(ErrorKind::cannot_create, [&] { publish_result(out, ResultFormat::h5, some_attributes()); });
   std::filesystem::remove(out);
   std::fstream(out + ".partial", std::ios::in | std::ios::out | std::ios::binary).write("torn", 4);
 
@@ -251,12 +228,10 @@ TEST(NpyResults, publication_killed_between_two_renames_is_undone_at_adoption) {
 
 TEST(IbinResults, refuse_ids_beyond_32_bits) {
   const test::TemporaryFolder folder;
-  std::string message;
-  EXPECT_EQ(
-      kind_of([&] { create_result(folder / "r.ibin", ResultFormat::ibin, 1, 1, std::int64_t{1} << 31); },
-              &message),
-      ErrorKind::usage);
-  EXPECT_NE(message.find("2147483648"), std::string::npos) << message;
+  expect_error(
+      ErrorKind::usage,
+      [&] { create_result(folder / "r.ibin", ResultFormat::ibin, 1, 1, std::int64_t{1} << 31); },
+      "2147483648");
 }
 
 TEST(IbinResults, have_the_big_ann_layout) {
@@ -277,7 +252,7 @@ TEST(ResultFormat, follows_the_suffix_and_has_names) {
   EXPECT_EQ(result_format_of("b.hdf5"), ResultFormat::h5);
   EXPECT_EQ(result_format_of("b"), ResultFormat::h5);
   EXPECT_EQ(result_format_from_string("ibin"), ResultFormat::ibin);
-  EXPECT_EQ(kind_of([] { result_format_from_string("csv"); }), ErrorKind::usage);
+  expect_error(ErrorKind::usage, [] { result_format_from_string("csv"); });
 }
 
 }  // namespace

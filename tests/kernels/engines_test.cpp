@@ -3,23 +3,12 @@
 #include <string>
 #include <vector>
 
-#include "core/error.hpp"
 #include "kernels/devices.hpp"
 #include "kernels/index.hpp"
+#include "support/expect_error.hpp"
 
 namespace mpishards::kernels {
 namespace {
-
-template <class Call>
-ErrorKind kind_of_error(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.kind();
-  }
-  ADD_FAILURE() << "no error";
-  return ErrorKind::internal;
-}
 
 TEST(Engines, auto_makes_the_cpu_index) {
   EXPECT_EQ(resolve_engine("auto"), "cpu");
@@ -29,14 +18,14 @@ TEST(Engines, auto_makes_the_cpu_index) {
 
 TEST(Engines, cuda_is_unavailable_until_it_is_built) {
   EXPECT_EQ(resolve_engine("cuda"), "cuda");
-  EXPECT_EQ(kind_of_error([] { make_index("flat", "cuda", Metric::l2, {}); }), ErrorKind::unavailable);
+  test::expect_error(ErrorKind::unavailable, [] { make_index("flat", "cuda", Metric::l2, {}); });
 }
 
 TEST(Engines, unknown_names_are_usage_errors) {
-  EXPECT_EQ(kind_of_error([] { resolve_engine("tpu"); }), ErrorKind::usage);
-  EXPECT_EQ(kind_of_error([] { make_index("tree", "cpu", Metric::l2, {}); }), ErrorKind::usage);
-  EXPECT_EQ(kind_of_error([] { make_index("flat", "cpu", Metric::l2, {1, "avx3", 0}); }), ErrorKind::usage);
-  EXPECT_EQ(kind_of_error([] { make_index("flat", "cpu", Metric::l2, {0, "auto", 0}); }), ErrorKind::usage);
+  test::expect_error(ErrorKind::usage, [] { resolve_engine("tpu"); });
+  test::expect_error(ErrorKind::usage, [] { make_index("tree", "cpu", Metric::l2, {}); });
+  test::expect_error(ErrorKind::usage, [] { make_index("flat", "cpu", Metric::l2, {1, "avx3", 0}); });
+  test::expect_error(ErrorKind::usage, [] { make_index("flat", "cpu", Metric::l2, {0, "auto", 0}); });
 }
 
 TEST(Engines, every_listed_isa_makes_an_index_that_names_it) {

@@ -10,6 +10,7 @@
 #include "flat_support.hpp"
 #include "kernels/index.hpp"
 #include "support/exact_vectors.hpp"
+#include "support/expect_error.hpp"
 
 namespace mpishards::kernels {
 namespace {
@@ -287,13 +288,8 @@ TEST(FlatErrors, say_which_shapes_disagree) {
   const auto index = cpu::make_flat(Metric::l2, {});
   index->build(view_of(base, 4), {});
   TopK out(2, 3, Metric::l2);
-  try {
-    index->search(queries_of(queries, 5), {}, out);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::usage);
-    EXPECT_NE(std::string(error.what()).find("queries.d = 5, base.d = 4"), std::string::npos);
-  }
+  test::expect_error(
+      ErrorKind::usage, [&] { index->search(queries_of(queries, 5), {}, out); }, "queries.d = 5, base.d = 4");
   const std::vector<float> one_bound(1);
   EXPECT_THROW(index->search({base.data(), 2, 4}, one_bound, out), Error);
   TopK other(3, 3, Metric::l2);

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.hpp"
+#include "support/expect_error.hpp"
 
 namespace mpishards::rank {
 namespace {
@@ -49,13 +49,8 @@ TEST(JobPlan, takes_several_passes_when_not_even_the_queries_fit) {
 }
 
 TEST(JobPlan, refuses_with_numbers_what_can_not_fit) {
-  try {
-    plan_job(shape_of(1'000'000, 4096, 1000, 1, 1000));
-    FAIL() << "a plan for 1000 bytes";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::config);
-    EXPECT_NE(std::string(error.what()).find("1000 B"), std::string::npos) << error.what();
-  }
+  test::expect_error(
+      ErrorKind::config, [] { plan_job(shape_of(1'000'000, 4096, 1000, 1, 1000)); }, "1000 B");
 }
 
 TEST(JobPlan, counts_beyond_32_bits) {
