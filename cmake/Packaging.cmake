@@ -2,7 +2,7 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-set(MPISHARDS_LAYERS core comm io kernels merge rank app)
+set(MPISHARDS_LAYERS core comm io kernels merge rank serve app)
 set(PACKAGE_DIR "${CMAKE_INSTALL_LIBDIR}/cmake/mpishards")
 set(SHARE_DIR "${CMAKE_INSTALL_DATADIR}/mpishards")
 
@@ -29,7 +29,7 @@ endif()
 
 # What programs link.
 set_target_properties(mpishards_mpi PROPERTIES EXPORT_NAME mpi)
-set(EXPORTED mpishards_mpi)
+set(EXPORTED mpishards_mpi mpishards_proto)
 foreach(LAYER ${MPISHARDS_LAYERS})
   list(APPEND EXPORTED mpishards_${LAYER})
 endforeach()

@@ -63,18 +63,18 @@ std::vector<std::string> values_of(const OptionRow& row, const toml::node& node,
   refuse_type(row, node, where);
 }
 
-const OptionRow& row_of_key(std::string_view key, const std::string& where) {
-  const OptionRow* row = find_option(key);
+const OptionRow& row_of_key(std::string_view key, const std::string& where, OptionTable table) {
+  const OptionRow* row = find_option(key, table);
   if (row != nullptr && key != "job") return *row;
-  const std::string meant = key == "job" ? "" : nearest(key, option_names());
+  const std::string meant = key == "job" ? "" : nearest(key, option_names(table));
   throw Error(ErrorKind::config, where + ": unknown key '" + std::string(key) + "'" +
-                                     (meant.empty() ? "; keys are the long option names of mpishards search"
+                                     (meant.empty() ? "; keys are the command's long option names"
                                                     : "; did you mean " + meant + "?"));
 }
 
 }  // namespace
 
-Settings parse_job_text(std::string_view text, const std::string& path) {
+Settings parse_job_text(std::string_view text, const std::string& path, OptionTable options) {
   toml::table table;
   try {
     table = toml::parse(text, path);
@@ -84,14 +84,14 @@ Settings parse_job_text(std::string_view text, const std::string& path) {
   Settings settings;
   for (const auto& [key, node] : table) {
     const std::string where = place_of(path, key.source());
-    const OptionRow& row = row_of_key(key.str(), where);
+    const OptionRow& row = row_of_key(key.str(), where, options);
     settings[std::string(row.name)] = {values_of(row, node, where), Origin::job_file, where};
   }
   return settings;
 }
 
-Settings read_job_file(const std::string& path) {
-  return parse_job_text(io::read_text(path), path);
+Settings read_job_file(const std::string& path, OptionTable table) {
+  return parse_job_text(io::read_text(path), path, table);
 }
 
 }  // namespace mpishards::app

@@ -223,17 +223,17 @@ std::vector<io::InputSpec> input_specs(const Setting& setting) {
 
 }  // namespace
 
-std::span<const OptionRow> search_options() {
+OptionTable search_options() {
   return kOptions;
 }
 
-const OptionRow* find_option(std::string_view name) {
-  const auto* found = std::ranges::find(kOptions, name, &OptionRow::name);
-  return found == std::end(kOptions) ? nullptr : found;
+const OptionRow* find_option(std::string_view name, OptionTable table) {
+  const auto found = std::ranges::find(table, name, &OptionRow::name);
+  return found == table.end() ? nullptr : &*found;
 }
 
-std::vector<std::string> option_names() {
-  return names_of({}, kOptions, [](const OptionRow& row) { return row.name; });
+std::vector<std::string> option_names(OptionTable table) {
+  return names_of({}, table, [](const OptionRow& row) { return row.name; });
 }
 
 std::string environment_name(std::string_view option) {
@@ -248,8 +248,8 @@ std::string_view to_string(Origin origin) {
   return kNames[static_cast<std::size_t>(origin)];
 }
 
-void declare_search_options(Cli& cli) {
-  for (const OptionRow& row : kOptions) {
+void declare_options(Cli& cli, OptionTable table) {
+  for (const OptionRow& row : table) {
     std::string spec(row.name);
     if (row.short_name != 0 && row.name.size() > 1) spec = std::string(1, row.short_name) + "," + spec;
     std::string help(row.help);
@@ -267,9 +267,9 @@ void declare_search_options(Cli& cli) {
   }
 }
 
-Settings flag_settings(const cxxopts::ParseResult& parsed) {
+Settings flag_settings(const cxxopts::ParseResult& parsed, OptionTable table) {
   Settings settings;
-  for (const OptionRow& row : kOptions) {
+  for (const OptionRow& row : table) {
     const std::string name(row.name);
     if (parsed.count(name) == 0) continue;
     const std::string where = (name.size() == 1 ? "-" : "--") + name;
@@ -283,9 +283,9 @@ Settings flag_settings(const cxxopts::ParseResult& parsed) {
   return settings;
 }
 
-Settings environment_settings(const std::function<const char*(const char*)>& lookup) {
+Settings environment_settings(const std::function<const char*(const char*)>& lookup, OptionTable table) {
   Settings settings;
-  for (const OptionRow& row : kOptions) {
+  for (const OptionRow& row : table) {
     const std::string variable = environment_name(row.name);
     const char* text = lookup(variable.c_str());
     if (text != nullptr && *text != '\0')
@@ -294,9 +294,10 @@ Settings environment_settings(const std::function<const char*(const char*)>& loo
   return settings;
 }
 
-Settings combine(const Settings& flags, const Settings& environment, const Settings& job_file) {
+Settings combine(const Settings& flags, const Settings& environment, const Settings& job_file,
+                 OptionTable table) {
   Settings settings;
-  for (const OptionRow& row : kOptions) {
+  for (const OptionRow& row : table) {
     for (const Settings* source : {&flags, &environment, &job_file}) {
       const auto found = source->find(row.name);
       if (found == source->end()) continue;
@@ -311,9 +312,9 @@ Settings combine(const Settings& flags, const Settings& environment, const Setti
   return settings;
 }
 
-std::string to_toml(const Settings& settings, bool with_origin) {
+std::string to_toml(const Settings& settings, bool with_origin, OptionTable table) {
   std::string text;
-  for (const OptionRow& row : kOptions) {
+  for (const OptionRow& row : table) {
     const auto found = settings.find(row.name);
     if (found == settings.end()) continue;
     std::string line = std::string(row.name) + " = " + toml_value(row, found->second);

@@ -25,7 +25,7 @@ enum class OptionKind : std::uint8_t {
   part,    // i/n, 0 <= i < n
 };
 
-/// One option of `search`: the flag --name, the job file key name and the environment variable
+/// One option of a subcommand: the flag --name, the job file key name and the environment variable
 /// MPISHARDS_NAME.
 struct OptionRow {
   std::string_view name;
@@ -37,11 +37,13 @@ struct OptionRow {
   std::string_view value_name;
   std::string_view help;
 };
-std::span<const OptionRow> search_options();
+/// The options of one subcommand.
+using OptionTable = std::span<const OptionRow>;
+OptionTable search_options();
 
 /// Null for an unknown name.
-const OptionRow* find_option(std::string_view name);
-std::vector<std::string> option_names();
+const OptionRow* find_option(std::string_view name, OptionTable table = search_options());
+std::vector<std::string> option_names(OptionTable table = search_options());
 
 /// "MPISHARDS_QUERIES_RANGE"
 std::string environment_name(std::string_view option);
@@ -60,21 +62,23 @@ struct Setting {
 using Settings = std::map<std::string, Setting, std::less<>>;
 
 /// Adds every row of the table to `cli`.
-void declare_search_options(Cli& cli);
+void declare_options(Cli& cli, OptionTable table = search_options());
 
 /// What the command line says.
-Settings flag_settings(const cxxopts::ParseResult& parsed);
+Settings flag_settings(const cxxopts::ParseResult& parsed, OptionTable table = search_options());
 /// What the environment says. @param lookup  getenv, or a test's own
-Settings environment_settings(const std::function<const char*(const char*)>& lookup);
+Settings environment_settings(const std::function<const char*(const char*)>& lookup,
+                              OptionTable table = search_options());
 
 /// Flag over environment over job file over default, every value checked against its row.
 /// @throws Error{usage} for a bad flag, Error{config} for a bad value from elsewhere; both name where it
 /// stands
-Settings combine(const Settings& flags, const Settings& environment, const Settings& job_file);
+Settings combine(const Settings& flags, const Settings& environment, const Settings& job_file,
+                 OptionTable table = search_options());
 
 /// The effective configuration as TOML; an option without a value is left out.
 /// @param with_origin  each line ends in a comment that says where the value comes from
-std::string to_toml(const Settings& settings, bool with_origin);
+std::string to_toml(const Settings& settings, bool with_origin, OptionTable table = search_options());
 
 /// Settings as one line of text and back, for broadcasting.
 std::string serialize(const Settings& settings);

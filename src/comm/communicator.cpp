@@ -1,6 +1,8 @@
 #include "comm/communicator.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "comm/check.hpp"
 #include "comm/datatype.hpp"
@@ -65,6 +67,27 @@ void Communicator::broadcast_bytes(void* data, std::size_t bytes, int root) cons
   }
 }
 
+void Communicator::broadcast_patiently(void* data, std::size_t bytes, int root) const {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::milliseconds kEager{2};  // a next message usually follows within this
+  constexpr std::chrono::microseconds kLongestNap{200};
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Ibcast(data, narrow<int>(bytes), MPI_BYTE, root, comm_, &request), "MPI_Ibcast");
+  const Clock::time_point begin = Clock::now();
+  std::chrono::microseconds nap{10};
+  for (;;) {
+    int done = 0;
+    check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+    if (done != 0) return;
+    if (rank_ == root || Clock::now() - begin < kEager) {
+      std::this_thread::yield();
+      continue;
+    }
+    std::this_thread::sleep_for(nap);
+    nap = std::min(nap * 2, kLongestNap);
+  }
+}
+
 void Communicator::broadcast_text(std::string& text, int root) const {
   auto length = static_cast<std::uint64_t>(text.size());
   broadcast(length, root);
@@ -122,6 +145,24 @@ std::vector<std::string> Communicator::gather_texts(std::string_view text, int r
   for (std::size_t r = 0; r < counts.size(); ++r)
     texts.push_back(joined.substr(static_cast<std::size_t>(offsets[r]), static_cast<std::size_t>(counts[r])));
   return texts;
+}
+
+void Communicator::gather_bytes(const void* mine, std::span<const std::int64_t> counts,
+                                std::size_t record_bytes, void* all, std::size_t n_records, int root) const {
+  std::vector<int> int_counts;
+  std::vector<int> offsets;
+  std::int64_t total = 0;
+  for (const std::int64_t count : counts) {
+    int_counts.push_back(narrow<int>(count));
+    offsets.push_back(narrow<int>(total));
+    total += count;
+  }
+  if (rank_ == root && static_cast<std::size_t>(total) != n_records)
+    throw Error(ErrorKind::internal, "gather_records: the counts do not sum to the receiving span");
+  const Datatype record = Datatype::bytes(record_bytes);
+  check_mpi(MPI_Gatherv(mine, int_counts[static_cast<std::size_t>(rank_)], record.get(), all,
+                        int_counts.data(), offsets.data(), record.get(), root, comm_),
+            "MPI_Gatherv");
 }
 
 void Communicator::all_gather_floats(std::span<const float> mine, std::span<const std::int64_t> counts,

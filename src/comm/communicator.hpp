@@ -42,6 +42,9 @@ class Communicator {
   void barrier() const;
   /// Root's bytes to all; any length (split into messages below 2^31 bytes).
   void broadcast_bytes(void* data, std::size_t bytes, int root = 0) const;
+  /// The same for ranks that may wait long: they look for the message less and less often, down to once every
+  /// 200 us, so that an idle job leaves its cores to others. @param bytes  below 2^31
+  void broadcast_patiently(void* data, std::size_t bytes, int root = 0) const;
   /// Root's text to all, whatever its length.
   void broadcast_text(std::string& text, int root = 0) const;
   template <class T>
@@ -62,11 +65,22 @@ class Communicator {
   std::vector<double> all_gather(double value) const;
   /// Every rank's text, by rank, on root; empty elsewhere.
   std::vector<std::string> gather_texts(std::string_view text, int root = 0) const;
+  /// Concatenation by rank of every rank's records, on root. @param counts  records of each rank, the same on
+  /// every rank @param[out] all  on root as many records as counts sum to; elsewhere ignored
+  template <class T>
+  void gather_records(std::span<const T> mine, std::span<const std::int64_t> counts, std::span<T> all,
+                      int root = 0) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    gather_bytes(mine.data(), counts, sizeof(T), all.data(), all.size(), root);
+  }
   /// Concatenation by rank of every rank's floats, on every rank. @param counts floats of each rank
   void all_gather_floats(std::span<const float> mine, std::span<const std::int64_t> counts,
                          std::span<float> all) const;
 
  private:
+  void gather_bytes(const void* mine, std::span<const std::int64_t> counts, std::size_t record_bytes,
+                    void* all, std::size_t n_records, int root) const;
+
   void swap(Communicator& other) noexcept {
     std::swap(comm_, other.comm_);
     std::swap(rank_, other.rank_);

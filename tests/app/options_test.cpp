@@ -17,7 +17,7 @@ using testing::HasSubstr;
 
 Settings from_flags(const Arguments& arguments) {
   Cli cli("search", "", "", "example");
-  declare_search_options(cli);
+  declare_options(cli);
   return flag_settings(*cli.parse(arguments, comm::Communicator()));
 }
 

@@ -57,7 +57,7 @@ Cli search_cli() {
       "mpirun -n 4 mpishards search --base emb.h5:/train --queries q.h5:/test -k 100 --metric l2 -o "
       "result.h5\n"
       "  srun --mpi=pmix mpishards search --job jobs/fashion_mnist.toml --memory 8GiB");
-  declare_search_options(cli);
+  declare_options(cli);
   return cli;
 }
 
