@@ -15,6 +15,7 @@
 #include "serve/cluster.hpp"
 #include "serve/executor.hpp"
 #include "serve/front.hpp"
+#include "serve/http_front.hpp"
 #include "serve/loader.hpp"
 
 namespace mpishards::serve {
@@ -33,19 +34,6 @@ void say(const std::string& line) {
   std::fprintf(stderr, "mpishards: %s\n", line.c_str());
 }
 
-/// Splits HOST:PORT or [HOST]:PORT. @throws Error{usage}
-std::pair<std::string, std::string> split_address(const std::string& address) {
-  const std::size_t colon = address.rfind(':');
-  const std::string port = colon == std::string::npos ? "" : address.substr(colon + 1);
-  if (port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string::npos ||
-      colon == 0)
-    throw Error(ErrorKind::usage,
-                "'" + address + "' is no address; expected HOST:PORT, such as 127.0.0.1:19530");
-  std::string host = address.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  return {host, port};
-}
-
 void check_address(const ServerConfig& config, const std::string& address) {
   if (address.empty() || is_loopback(address) || !config.token_file.empty()) return;
   throw Error(ErrorKind::usage,
@@ -58,13 +46,14 @@ void check_config(const ServerConfig& config) {
   check_address(config, config.http);
   if (config.tls_cert.empty() != config.tls_key.empty())
     throw Error(ErrorKind::usage, "--tls-cert and --tls-key belong together");
+  check_observability(config.observability);
 }
 
 /// How clients on other hosts reach an address that stands for all of this host's.
 std::string reachable(const std::string& address) {
   if (address.starts_with("unix:")) return address;
-  const auto [host, port] = split_address(address);
-  return host == "0.0.0.0" || host == "::" ? rank::host_name() + ":" + port : address;
+  const auto [host, port] = parse_address(address);
+  return host == "0.0.0.0" || host == "::" ? rank::host_name() + ":" + std::to_string(port) : address;
 }
 
 /// host:port of gRPC in the first line, of HTTP in the second; there while the server is ready.
@@ -100,6 +89,7 @@ class Server {
       : config_(config),
         cluster_(cluster),
         observers_(observers),
+        observability_(config.observability, observers),
         batcher_(config.batcher, observers),
         loader_(cluster, observers, say),
         executor_(kAnswerThreads),
@@ -112,6 +102,7 @@ class Server {
     const FrontContext context{config_, service_, cluster_.catalogue(), batcher_, observers_,
                                tokens_, state_};
     fronts_.push_back(make_grpc_front(context));
+    if (!config_.http.empty()) fronts_.push_back(make_http_front(context, observability_));
   }
 
   void serve() {
@@ -155,6 +146,7 @@ class Server {
 
   void reload() {
     say("reloading all collections");
+    observability_.reopen_logs();
     for (const CollectionPtr& info : cluster_.catalogue().all())
       if (info->state == LoadState::loaded) loader_.request(info->slot);
   }
@@ -172,6 +164,7 @@ class Server {
   const ServerConfig& config_;
   Cluster& cluster_;
   Observers& observers_;
+  Observability observability_;
   ServerState state_;
   TokenSet tokens_;
   Batcher batcher_;
@@ -186,9 +179,22 @@ class Server {
 
 }  // namespace
 
+Address parse_address(const std::string& address) {
+  const std::size_t colon = address.rfind(':');
+  const std::string port = colon == std::string::npos ? "" : address.substr(colon + 1);
+  const bool is_number =
+      !port.empty() && port.size() <= 5 && port.find_first_not_of("0123456789") == std::string::npos;
+  if (!is_number || colon == 0 || std::stoi(port) > 65535)
+    throw Error(ErrorKind::usage,
+                "'" + address + "' is no address; expected HOST:PORT, such as 127.0.0.1:19530");
+  std::string host = address.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  return {host, std::stoi(port)};
+}
+
 bool is_loopback(const std::string& address) {
   if (address.starts_with("unix:")) return true;
-  const std::string host = split_address(address).first;
+  const std::string host = parse_address(address).host;
   return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
 

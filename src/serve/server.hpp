@@ -13,6 +13,7 @@
 #include "serve/batcher.hpp"
 #include "serve/catalogue.hpp"
 #include "serve/collection.hpp"
+#include "serve/observability.hpp"
 #include "serve/observer.hpp"
 #include "serve/search_service.hpp"
 #include "serve/token_set.hpp"
@@ -30,6 +31,7 @@ struct ServerConfig {
   std::string token_file;
   std::string tls_cert;
   std::string tls_key;
+  ObservabilityConfig observability;
   std::int64_t message_bytes = std::int64_t{512} << 20;  // of one request or answer
   std::chrono::seconds drain_limit{60};                  // after which requests at work are given up
 };
@@ -60,6 +62,14 @@ class Front {
   /// Accepts no more, waits for answers on their way until `deadline`, then closes.
   virtual void shut_down(std::chrono::system_clock::time_point deadline) = 0;
 };
+
+struct Address {
+  std::string host;  // without brackets
+  int port = 0;
+};
+
+/// Splits HOST:PORT or [HOST]:PORT. @throws Error{usage}
+Address parse_address(const std::string& address);
 
 /// Whether only this host reaches the address. @throws Error{usage} where it is none
 bool is_loopback(const std::string& address);
