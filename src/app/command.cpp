@@ -10,6 +10,8 @@ namespace {
 
 constexpr CommandRow kCommands[] = {
     {"search", "exact nearest neighbours of all queries, on all ranks", Processes::job, run_search},
+    {"serve", "answers Milvus clients from collections in the memory of all ranks", Processes::job,
+     run_serve},
     {"eval", "recall and distances of a result against truth, or against fp64", Processes::one, run_eval},
     {"merge", "results of an array job joined to one", Processes::one, run_merge},
     {"info", "what is in vector files and results", Processes::one, run_info},

@@ -6,10 +6,12 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <initializer_list>
 #include <string>
 
 #include "core/error.hpp"
 #include "rank/search_job.hpp"
+#include "serve/server.hpp"
 
 namespace mpishards::app {
 
@@ -41,17 +43,29 @@ extern "C" void on_stop_signal(int signal_number) {
   if (seen == 1) acknowledge_stop();
 }
 
+extern "C" void on_reload_signal(int /*signal_number*/) {
+  serve::request_reload();
+}
+
+void install(void (*handler)(int), std::initializer_list<int> signal_numbers) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  for (const int signal_number : signal_numbers)
+    if (sigaction(signal_number, &action, nullptr) != 0)
+      throw Error(ErrorKind::os, std::string("sigaction: ") + std::strerror(errno));
+}
+
 }  // namespace
 
 void install_stop_signals(bool acknowledge) {
   if (acknowledge) g_acknowledgement = isatty(STDERR_FILENO) != 0 ? kOnTerminal : kElsewhere;
-  struct sigaction action = {};
-  action.sa_handler = on_stop_signal;
-  action.sa_flags = SA_RESTART;
-  sigemptyset(&action.sa_mask);
-  for (const int signal_number : {SIGTERM, SIGUSR1, SIGINT})
-    if (sigaction(signal_number, &action, nullptr) != 0)
-      throw Error(ErrorKind::os, std::string("sigaction: ") + std::strerror(errno));
+  install(on_stop_signal, {SIGTERM, SIGUSR1, SIGINT});
+}
+
+void install_reload_signals() {
+  install(on_reload_signal, {SIGHUP, SIGUSR2});
 }
 
 void silence_stop_signals() noexcept {

@@ -8,6 +8,10 @@ namespace mpishards::app {
 /// @pre MPI has started (it installs handlers of its own)
 void install_stop_signals(bool acknowledge);
 
+/// From now on SIGHUP and SIGUSR2 (which mpirun hands on) ask the running server to load its collections
+/// again.
+void install_reload_signals();
+
 /// From now on signals are obeyed without a word: mpirun sends some of its own when the job is over.
 void silence_stop_signals() noexcept;
 

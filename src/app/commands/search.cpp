@@ -1,13 +1,11 @@
 #include <cstdio>
-#include <cstdlib>
-#include <functional>
 #include <optional>
 #include <string>
 
 #include "app/cli.hpp"
 #include "app/commands/commands.hpp"
 #include "app/html_report.hpp"
-#include "app/job_file.hpp"
+#include "app/job_start.hpp"
 #include "app/options.hpp"
 #include "app/plan_output.hpp"
 #include "app/progress.hpp"
@@ -15,38 +13,12 @@
 #include "app/shell_line.hpp"
 #include "app/signals.hpp"
 #include "comm/agree.hpp"
-#include "comm/environment.hpp"
 #include "core/error.hpp"
 #include "io/file.hpp"
 
 namespace mpishards::app {
 
 namespace {
-
-/// Runs `step` on rank 0 and gives its text to all ranks, or its failure. Collective over world.
-///
-/// Unlike comm::agree the failure's text names no rank: what rank 0 decides is the whole job's business.
-std::string decide_on_root(const comm::Communicator& world, const std::function<std::string()>& step) {
-  std::string text;
-  bool failed = false;
-  ErrorKind kind = ErrorKind::internal;
-  if (world.is_root()) {
-    try {
-      text = step();
-    } catch (const Error& error) {
-      failed = true;
-      kind = error.kind();
-      text = error.what();
-    }
-  }
-  if (world.size() > 1) {
-    world.broadcast(failed);
-    world.broadcast(kind);
-    world.broadcast_text(text);
-  }
-  if (failed) throw comm::AgreedError(kind, text);
-  return text;
-}
 
 Cli search_cli() {
   Cli cli(
@@ -61,35 +33,14 @@ Cli search_cli() {
   return cli;
 }
 
-std::string text_of(const Settings& settings, std::string_view name) {
-  const auto found = settings.find(name);
-  return found == settings.end() ? "" : found->second.text();
-}
-
 /// Everything that is said about the search, as one text; empty if --help was asked for.
 std::string gather_settings(const Arguments& arguments, const comm::Communicator& world) {
   Cli cli = search_cli();
-  const auto parsed = cli.parse(arguments, world);
-  if (!parsed) return "";
-  const Settings flags = flag_settings(*parsed);
-  const Settings environment = environment_settings([](const char* name) { return std::getenv(name); });
-  std::string job = text_of(flags, "job");
-  if (job.empty()) job = text_of(environment, "job");
-  Settings settings = combine(flags, environment, job.empty() ? Settings() : read_job_file(job));
-  expand_input_settings(settings);
-  to_search_options(settings, "");  // whatever is wrong with them is said once, not by every rank
-  return serialize(settings);
-}
-
-/// The classic disaster: a launcher starts N processes and each believes to be alone.
-void refuse_copies(const comm::Communicator& world) {
-  const comm::Launcher launcher = comm::detect_launcher();
-  if (world.size() == 1 && launcher.n_ranks > 1)
-    throw Error(ErrorKind::config,
-                launcher.name + " started " + std::to_string(launcher.n_ranks) +
-                    " processes, but MPI joined none of them: these would be copies of one job; "
-                    "use the mpirun of this program's MPI, or srun --mpi=pmix (srun --mpi=list "
-                    "shows what there is)");
+  std::optional<Settings> settings = read_settings(cli, arguments, world);
+  if (!settings) return "";
+  expand_input_settings(*settings);
+  to_search_options(*settings, "");  // whatever is wrong with them is said once, not by every rank
+  return serialize(*settings);
 }
 
 int print_dry_run(const SearchOptions& options, const comm::Communicator& world) {
