@@ -1,6 +1,7 @@
 #include "app/serve_options.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "core/error.hpp"
@@ -32,6 +33,13 @@ std::vector<OptionRow> make_table() {
       {"token-file", 0, text, "", 0, nullptr, "FILE", "who may ask: one token or user:password a line"},
       {"tls-cert", 0, text, "", 0, nullptr, "FILE.pem", "certificate chain for TLS"},
       {"tls-key", 0, text, "", 0, nullptr, "FILE.pem", "its private key"},
+      {"access-log", 0, text, "", 0, nullptr, "FILE",
+       "one JSON line a request, without its payload; opened anew at SIGHUP"},
+      {"trace-endpoint", 0, text, "", 0, nullptr, "URL",
+       "send traces to this OpenTelemetry collector (OTLP/HTTP JSON), such as http://127.0.0.1:4318"},
+      {"trace-file", 0, text, "", 0, nullptr, "FILE.json", "write traces for Perfetto instead"},
+      {"trace-ratio", 0, text, "0", 0, nullptr, "0..1",
+       "share of requests to trace where the client sends no trace context"},
       {"batch-delay-us", 0, count, "200", 0, nullptr, "N",
        "microseconds that requests wait for companions while others are being searched"},
       {"batch", 0, count, "4096", 1, nullptr, "N", "most queries searched at once"},
@@ -63,6 +71,17 @@ std::pair<std::string, std::string> split_collection(const std::string& text) {
                 "--collection " + text + " has no name; write NAME=FILE, such as docs=emb.h5:/train");
   serve::check_collection_name(text.substr(0, equals));
   return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+serve::ObservabilityConfig observability_config(const Settings& settings) {
+  const std::string ratio = text_of(settings, "trace-ratio");
+  serve::ObservabilityConfig config{text_of(settings, "access-log"), text_of(settings, "trace-endpoint"),
+                                    text_of(settings, "trace-file"), 0};
+  const auto [stop, error] = std::from_chars(ratio.data(), ratio.data() + ratio.size(), config.trace_ratio);
+  if (error != std::errc() || stop != ratio.data() + ratio.size())
+    throw Error(ErrorKind::usage, "--trace-ratio " + ratio + " is no number; expected 0 to 1");
+  serve::check_observability(config);
+  return config;
 }
 
 std::vector<serve::CollectionSpec> collection_specs(const Settings& settings) {
@@ -126,6 +145,7 @@ serve::ServerConfig to_server_config(const Settings& settings) {
   config.drain_limit = std::chrono::seconds(parse_count(text_of(settings, "drain-seconds")));
   config.listen = text_of(settings, "listen");
   config.http = text_of(settings, "http");
+  config.observability = observability_config(settings);
   config.discovery_file = text_of(settings, "discovery-file");
   config.token_file = text_of(settings, "token-file");
   config.tls_cert = text_of(settings, "tls-cert");

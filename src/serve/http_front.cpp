@@ -33,6 +33,7 @@ constexpr time_t kWriteSeconds = 30;
 constexpr time_t kIdleSeconds = 2;  // also how long the end of the server waits for idle connections
 constexpr std::size_t kRequestsOfConnection = 100'000;
 constexpr std::chrono::seconds kBodySeconds{60};
+constexpr std::size_t kSkippedBytes = 1 << 20;
 constexpr std::int64_t kMostBodyBytes = std::int64_t{64} << 20;
 
 /// Bytes of bodies in memory, of all connections together.
@@ -99,10 +100,18 @@ void send(const HttpAnswer& answer, httplib::Response& response) {
   response.set_content(answer.body, answer.content_type);
 }
 
-/// The connection can't go on: what comes next on it is not the beginning of a request.
+/// The connection can't go on: what comes next on it is not the beginning of a request. The library closes
+/// one only when a content provider fails, so this one does, behind its last byte.
 void send_and_close(const HttpAnswer& answer, httplib::Response& response) {
-  send(answer, response);
+  response.status = answer.http_status;
+  response.body.clear();
   response.set_header("Connection", "close");
+  response.set_header("Content-Length", std::to_string(answer.body.size()));
+  response.set_content_provider(answer.content_type,
+                                [body = answer.body](std::size_t, httplib::DataSink& sink) {
+                                  sink.write(body.data(), body.size());
+                                  return false;
+                                });
 }
 
 std::string sentence_of(int http_status) {
@@ -229,7 +238,7 @@ class HttpFront final : public Front {
       return httplib::Server::HandlerResponse::Handled;
     });
     server_->set_error_handler([](const httplib::Request& /*request*/, httplib::Response& response) {
-      if (response.body.empty()) {
+      if (response.body.empty() && !response.has_header("Content-Length")) {
         send_and_close(refusal(response.status, RestCode::malformed_json, sentence_of(response.status)),
                        response);
       }
@@ -260,11 +269,36 @@ class HttpFront final : public Front {
       return refusal(405, RestCode::malformed_json, is_rest_path ? "use POST here" : "use GET here");
     }
     if (request.has_header("Range")) return refusal(416, RestCode::malformed_json, sentence_of(416));
-    if (!is_probe(request.path) && !front_.tokens.admits(credential_of(request))) {
-      return refusal({Code::unauthenticated,
-                      "send the header Authorization: Bearer, and a valid token or user:password"});
-    }
-    return is_rest_path ? refuse_body(request) : std::nullopt;
+    if (is_rest_path) return refuse_body(request);
+    return is_probe(request.path) || is_admitted(request) ? std::nullopt : std::optional(stranger());
+  }
+
+  bool is_admitted(const httplib::Request& request) const {
+    return front_.tokens.admits(credential_of(request));
+  }
+
+  static HttpAnswer stranger() {
+    return refusal(
+        {Code::unauthenticated, "send the header Authorization: Bearer, and a valid token or user:password"});
+  }
+
+  /// Whoever tries tokens is seen in the metrics and the access log.
+  void refuse_stranger(const std::string& route, const httplib::Request& request,
+                       const httplib::ContentReader& reader, httplib::Response& response) const {
+    RequestRecord record;
+    record.context = context_of(request, RestService::method_of(route), 0, RequestContext::Clock::now());
+    record.status.code = Code::unauthenticated;
+    front_.observer.request_begun(*record.context);
+    front_.observer.request_finished(record);
+    response.set_header("WWW-Authenticate", "Bearer");
+    // Clients that still send would miss an answer before the end of a small body.
+    std::size_t skipped = 0;
+    const bool is_read = reader([&](const char*, std::size_t length) {
+      skipped += length;
+      return skipped <= kSkippedBytes;
+    });
+    if (is_read) return send(stranger(), response);
+    send_and_close(stranger(), response);
   }
 
   static std::optional<HttpAnswer> refuse_body(const httplib::Request& request) {
@@ -314,6 +348,7 @@ class HttpFront final : public Front {
 
   void post(const std::string& route, const httplib::Request& request, const httplib::ContentReader& reader,
             httplib::Response& response) {
+    if (!is_admitted(request)) return refuse_stranger(route, request, reader, response);
     const auto begin = RequestContext::Clock::now();
     Body body(budget_);
     if (const auto refused = body.read(reader)) return send_and_close(*refused, response);
