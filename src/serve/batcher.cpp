@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -65,6 +66,13 @@ struct Batcher::Batch {
   std::vector<Piece> pieces;
   std::int64_t queries = 0;
   std::int64_t k = 0;
+
+  /// Different ones: each may have several pieces.
+  std::int64_t requests() const {
+    std::set<const Pending*> found;
+    for (const Piece& piece : pieces) found.insert(piece.pending.get());
+    return std::ssize(found);
+  }
 };
 
 Batcher::Batcher(const BatcherConfig& config, Observer& observer) : config_(config), observer_(observer) {}
@@ -244,7 +252,7 @@ void Batcher::search(Engine& engine, Batch batch) {
   const SearchRequest& first = batch.pieces.front().pending->request;
   auto record = std::make_shared<BatchRecord>();
   record->collection = first.collection;
-  record->requests = std::ssize(batch.pieces);
+  record->requests = batch.requests();
   record->queries = batch.queries;
   record->k = batch.k;
   record->begin = std::chrono::system_clock::now();
