@@ -199,12 +199,11 @@ SEARCH = b"POST /v2/vectordb/entities/search HTTP/1.1\r\nHost: x\r\n"
 def test_garbage_gets_a_clean_refusal(server, request_text, status):
     try:
         reply = exchange_raw(server, request_text)
-    except ConnectionResetError:  # bytes that nobody read any more make the end a hard one
-        reply = b""
-    if reply:
-        assert status_of(reply) == status, reply[:300]
-        body = json.loads(reply.split(b"\r\n\r\n", 1)[1])
-        assert body["code"] and body["message"]
+    except ConnectionResetError:
+        pytest.skip("the end came before the answer was read: bytes that nobody reads any more make it a hard one")
+    assert status_of(reply) == status, reply[:300]
+    body = json.loads(reply.split(b"\r\n\r\n", 1)[1])
+    assert body["code"] and body["message"]
     assert get(server, "/healthz")[0] == 200
 
 
