@@ -12,6 +12,8 @@ constexpr CommandRow kCommands[] = {
     {"search", "exact nearest neighbours of all queries, on all ranks", Processes::job, run_search},
     {"serve", "answers Milvus clients from collections in the memory of all ranks", Processes::job,
      run_serve},
+    {"ping", "whether a server is ready", Processes::one, run_ping},
+    {"query", "vectors of a file to a server, its answers to a result file", Processes::one, run_query},
     {"eval", "recall and distances of a result against truth, or against fp64", Processes::one, run_eval},
     {"merge", "results of an array job joined to one", Processes::one, run_merge},
     {"info", "what is in vector files and results", Processes::one, run_info},

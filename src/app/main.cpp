@@ -7,6 +7,7 @@
 
 #include "app/cli.hpp"
 #include "app/command.hpp"
+#include "app/supervisor.hpp"
 #include "comm/agree.hpp"
 #include "comm/communicator.hpp"
 #include "comm/environment.hpp"
@@ -103,6 +104,7 @@ int main(int argc, char** argv) {
     const app::CommandRow& command = find_command(typed == "--version" ? "version" : typed);
     const app::Arguments arguments =
         of_command ? app::Arguments{"--help"} : app::Arguments(all.begin() + 1, all.end());
+    if (command.name == "serve" && app::wants_supervisor(arguments)) return app::supervise(arguments);
     if (command.processes == app::Processes::job) return run_under_mpi(command, arguments, argc, argv);
     return run_alone(command, arguments);
   } catch (const Error& error) {

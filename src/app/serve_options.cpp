@@ -47,6 +47,8 @@ std::vector<OptionRow> make_table() {
        "of accepted requests and their answers; beyond: refused"},
       {"max-message", 0, size, "512MiB", 1, nullptr, "SIZE", "of one request"},
       {"drain-seconds", 0, count, "60", 0, nullptr, "N", "that accepted requests get at the end"},
+      {"supervise", 0, count, "", 1, nullptr, "RANKS",
+       "without mpirun: start it with so many ranks, and again whenever the server dies"},
       {"job", 0, text, "", 0, nullptr, "FILE.toml", "read options from a file; flags and MPISHARDS_* win"},
       *find_option("nonfinite"),
       *find_option("engine"),

@@ -6,6 +6,8 @@ namespace mpishards::app {
 
 int run_search(const Arguments& arguments, const comm::Communicator& world);
 int run_serve(const Arguments& arguments, const comm::Communicator& world);
+int run_ping(const Arguments& arguments, const comm::Communicator& world);
+int run_query(const Arguments& arguments, const comm::Communicator& world);
 int run_merge(const Arguments& arguments, const comm::Communicator& world);
 int run_convert(const Arguments& arguments, const comm::Communicator& world);
 int run_info(const Arguments& arguments, const comm::Communicator& world);

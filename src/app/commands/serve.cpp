@@ -46,7 +46,7 @@ int run_serve(const Arguments& arguments, const comm::Communicator& world) {
   const std::string text = decide_on_root(world, [&] { return gather_settings(arguments, world); });
   if (text.empty()) return 0;
   const Settings settings = deserialize_settings(text);
-  if (world.is_root() && settings.contains("verbose"))
+  if (world.is_root() && settings.at("verbose").text() == "true")
     std::fputs(to_toml(settings, true, serve_options()).c_str(), stderr);
   serve::ServerConfig config = to_server_config(settings);
   config.engine.engine = kernels::resolve_engine(config.engine.engine);
