@@ -15,6 +15,7 @@
 
 #include "core/error.hpp"
 #include "core/version.hpp"
+#include "serve/http_connection.hpp"
 #include "serve/rest_service.hpp"
 #include "serve/trace_context.hpp"
 
@@ -28,11 +29,9 @@ constexpr const char* kJson = "application/json";
 constexpr const char* kText = "text/plain; charset=utf-8";
 
 constexpr int kConnections = 32;  // served at once, a thread each; more wait
+constexpr int kWaitingConnections = 1024;
 constexpr time_t kReadSeconds = 10;
 constexpr time_t kWriteSeconds = 30;
-constexpr time_t kIdleSeconds = 2;  // also how long the end of the server waits for idle connections
-constexpr std::size_t kRequestsOfConnection = 100'000;
-constexpr std::chrono::seconds kBodySeconds{60};
 constexpr std::size_t kSkippedBytes = 1 << 20;
 constexpr std::int64_t kMostBodyBytes = std::int64_t{64} << 20;
 
@@ -64,18 +63,14 @@ class Body {
   /// Empty where all of the body was read; else what to answer.
   std::optional<HttpAnswer> read(const httplib::ContentReader& reader) {
     std::optional<HttpAnswer> refused;
-    const auto late = std::chrono::steady_clock::now() + kBodySeconds;
     const bool is_complete = reader([&](const char* data, std::size_t length) {
       refused = refusal_of(static_cast<std::int64_t>(length));
-      if (!refused && std::chrono::steady_clock::now() > late) {
-        refused = refusal(408, RestCode::malformed_json, "the body took more than a minute to arrive");
-        budget_.give_back(static_cast<std::int64_t>(length));
-      }
       if (!refused) text_.append(data, length);
       return !refused;
     });
-    if (!refused && !is_complete) refused = refusal(400, RestCode::malformed_json, "the body is cut short");
-    return refused;
+    if (refused || is_complete) return refused;
+    return refusal(400, RestCode::malformed_json,
+                   "the body is cut short, or took more than a minute to arrive");
   }
 
   const std::string& text() const { return text_; }
@@ -100,18 +95,10 @@ void send(const HttpAnswer& answer, httplib::Response& response) {
   response.set_content(answer.body, answer.content_type);
 }
 
-/// The connection can't go on: what comes next on it is not the beginning of a request. The library closes
-/// one only when a content provider fails, so this one does, behind its last byte.
 void send_and_close(const HttpAnswer& answer, httplib::Response& response) {
-  response.status = answer.http_status;
-  response.body.clear();
+  send(answer, response);
   response.set_header("Connection", "close");
-  response.set_header("Content-Length", std::to_string(answer.body.size()));
-  response.set_content_provider(answer.content_type,
-                                [body = answer.body](std::size_t, httplib::DataSink& sink) {
-                                  sink.write(body.data(), body.size());
-                                  return false;
-                                });
+  HttpConnection::current().close_after_answer();
 }
 
 std::string sentence_of(int http_status) {
@@ -125,8 +112,6 @@ std::string sentence_of(int http_status) {
       return "the body is too large";
     case 414:
       return "the address is too long";
-    case 416:
-      return "ranges are not served";
     default:
       return "the request could not be answered";
   }
@@ -182,8 +167,8 @@ void share_address(socket_t socket) {
 }
 
 std::unique_ptr<httplib::Server> make_server(const ServerConfig& config) {
-  if (config.tls_cert.empty()) return std::make_unique<httplib::Server>();
-  return std::make_unique<httplib::SSLServer>(config.tls_cert.c_str(), config.tls_key.c_str());
+  if (config.tls_cert.empty()) return std::make_unique<GuardedServer<httplib::Server>>();
+  return std::make_unique<GuardedServer<httplib::SSLServer>>(config.tls_cert.c_str(), config.tls_key.c_str());
 }
 
 class HttpFront final : public Front {
@@ -220,13 +205,14 @@ class HttpFront final : public Front {
  private:
   void configure() {
     server_->new_task_queue = [] { return new httplib::ThreadPool(kConnections); };
-    server_->set_keep_alive_max_count(kRequestsOfConnection);
-    server_->set_keep_alive_timeout(kIdleSeconds);
     server_->set_read_timeout(kReadSeconds);
     server_->set_write_timeout(kWriteSeconds);
     server_->set_payload_max_length(static_cast<std::size_t>(kMostBodyBytes));
     server_->set_tcp_nodelay(true);
-    server_->set_socket_options(share_address);
+    server_->set_socket_options([this](socket_t socket) {
+      share_address(socket);
+      listening_ = socket;
+    });
     server_->set_default_headers({{"Server", "mpishards"}, {"X-Content-Type-Options", "nosniff"}});
     server_->set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& response) {
       const auto refused = refuse_at_the_door(request);
@@ -237,8 +223,9 @@ class HttpFront final : public Front {
       send_and_close(*refused, response);
       return httplib::Server::HandlerResponse::Handled;
     });
-    server_->set_error_handler([](const httplib::Request& /*request*/, httplib::Response& response) {
-      if (response.body.empty() && !response.has_header("Content-Length")) {
+    server_->set_error_handler([](const httplib::Request& request, httplib::Response& response) {
+      // The library would cut the asked-for ranges out of the sentence.
+      if (response.body.empty() && !request.has_header("Range")) {
         send_and_close(refusal(response.status, RestCode::malformed_json, sentence_of(response.status)),
                        response);
       }
@@ -268,7 +255,7 @@ class HttpFront final : public Front {
     if (!is_right_method) {
       return refusal(405, RestCode::malformed_json, is_rest_path ? "use POST here" : "use GET here");
     }
-    if (request.has_header("Range")) return refusal(416, RestCode::malformed_json, sentence_of(416));
+    if (request.has_header("Range")) return HttpAnswer{416, "", kText};
     if (is_rest_path) return refuse_body(request);
     return is_probe(request.path) || is_admitted(request) ? std::nullopt : std::optional(stranger());
   }
@@ -348,6 +335,7 @@ class HttpFront final : public Front {
 
   void post(const std::string& route, const httplib::Request& request, const httplib::ContentReader& reader,
             httplib::Response& response) {
+    HttpConnection::current().begin_body();
     if (!is_admitted(request)) return refuse_stranger(route, request, reader, response);
     const auto begin = RequestContext::Clock::now();
     Body body(budget_);
@@ -426,7 +414,8 @@ class HttpFront final : public Front {
     }
     port_ = wanted == 0 ? server_->bind_to_any_port(listen_.host)
                         : (server_->bind_to_port(listen_.host, wanted) ? wanted : -1);
-    if (port_ > 0) return;
+    // The library's own queue of five makes bursts of clients wait for a second.
+    if (port_ > 0 && ::listen(listening_, kWaitingConnections) == 0) return;
     throw Error(ErrorKind::unavailable,
                 "can't listen on " + front_.config.http + ": is the port taken, the address this host's?");
   }
@@ -440,6 +429,7 @@ class HttpFront final : public Front {
   BodyBudget budget_;
   const Address listen_;
   const std::unique_ptr<httplib::Server> server_;
+  socket_t listening_ = INVALID_SOCKET;
   int port_ = 0;
   std::thread thread_;
 };
