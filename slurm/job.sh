@@ -1,4 +1,4 @@
-# Sourced by search.sbatch and array.sbatch: what a job does around its one step.
+# Sourced by search.sbatch, serve.sbatch and array.sbatch: what a job does around its one step.
 # shellcheck shell=bash
 
 # Settings, from the environment or a file of sites/ (see sites/example.env):
@@ -32,9 +32,9 @@ option_value() {
   shift 2
   while [ $# -gt 0 ]; do
     case $1 in
-      "--$name" | "-$letter") value=${2:-}; [ $# -eq 1 ] || shift ;;
+      "--$name" | "-${letter:- }") value=${2:-}; [ $# -eq 1 ] || shift ;;
       "--$name="*) value=${1#*=} ;;
-      "-$letter"?*) value=${1#-"$letter"} ;;
+      "-${letter:- }"?*) value=${1#-"$letter"} ;;
     esac
     shift
   done
@@ -74,11 +74,14 @@ record() {
 # From here on a signal asks for a checkpoint. It goes to the tasks as SIGUSR1, which srun hands on; SIGTERM srun would
 # take for an order to end the step. Before the step runs there is nothing to save and the step is left out.
 signals=0
+asked_for="a checkpoint"
 step=
 step_code=0
+last_signal=
 on_signal() {
   signals=$((signals + 1))
-  echo "mpishards job: SIG$1, asking for a checkpoint"
+  last_signal=$1
+  echo "mpishards job: SIG$1, asking for $asked_for"
   [ -z "$step" ] || kill -USR1 "$step" || true
 }
 trap 'on_signal USR1' USR1
@@ -87,12 +90,13 @@ trap 'on_signal TERM' TERM
 # run_step COMMAND...: the command on all tasks. Sets step_code.
 # A task that ended for good, say by the kernel's out-of-memory killer, would leave the others waiting: they get 30 s to
 # end as well. Ending them at the first non-zero code would cut short the orderly end of a checkpoint.
+end_of_step=(--kill-on-bad-exit=0 --wait=30)
 run_step() {
   local seen=-1
   if [ "$signals" -gt 0 ]; then step_code=$requeue_exit_code; return; fi
   # Since Slurm 22.05 a step no longer takes the job's cores per task by itself.
   srun --mpi="${MPISHARDS_SRUN_MPI:-pmix}" ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
-    --kill-on-bad-exit=0 --wait=30 "$here/bind_gpu.sh" "$@" &
+    "${end_of_step[@]}" "$here/bind_gpu.sh" "$@" &
   step=$!
   # wait returns early when a trap ran; then the step is still there.
   while [ "$seen" -ne "$signals" ]; do
@@ -124,4 +128,31 @@ search_and_requeue() {
     fi
   fi
   exit "$step_code"
+}
+
+# serve_and_restart DISCOVERY_FILE ARGUMENT...: a server, started again in the same job whenever it dies. SIGTERM drains
+# it and ends the job; SIGUSR1, which comes before the time limit, drains it and puts the job back into the queue.
+serve_and_restart() {
+  local discovery=$1 pause=1 began
+  shift
+  asked_for="a drain"
+  end_of_step=(--kill-on-bad-exit=1)  # a server without one of its ranks has no answers
+  program=$(find_program) || { echo "mpishards job: no program; set MPISHARDS_PROGRAM" >&2; exit 69; }
+  load_modules
+  record "$discovery" "$program" serve "$@"
+  while true; do
+    began=$SECONDS
+    MPISHARDS_DISCOVERY_FILE=$discovery run_step "$program" serve "$@"
+    rm -f "$discovery"
+    [ "$signals" -eq 0 ] || break
+    case $step_code in 0 | 64 | 65 | 66 | 73 | 77 | 78) exit "$step_code" ;; esac
+    [ $((SECONDS - began)) -lt 60 ] || pause=1
+    echo "mpishards job: the server ended with exit code $step_code; starting it again in $pause s"
+    sleep "$pause" || true
+    [ "$signals" -eq 0 ] || break
+    pause=$((pause < 15 ? pause * 2 : 30))
+  done
+  [ "$last_signal" = USR1 ] || exit 0
+  echo "mpishards job: near its time limit, requeue of job $this_job"
+  scontrol requeue "$this_job" || echo "mpishards job: not requeued; submit again to continue" >&2
 }

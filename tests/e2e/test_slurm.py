@@ -1,6 +1,8 @@
 """The job scripts on a real Slurm: signal, requeue, resume; arrays and their merge. Skipped where none can run."""
 
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -122,3 +124,21 @@ def test_bind_gpu_deals_devices_by_local_rank(visible, local_rank, expected):
                              capture_output=True, env=support.environment(
                                  {"CUDA_VISIBLE_DEVICES": visible, "SLURM_LOCALID": local_rank})).stdout
     assert printed.strip() == expected
+
+
+def test_a_server_comes_back_after_a_rank_died_and_drains_on_request(cluster, work):
+    job_id = submit(cluster, work, "serve.sbatch", "--collection", "points=data.h5", "--listen", "127.0.0.1:0")
+    discovery = work / f"mpishards-{job_id}.addr"
+    cluster.wait_for(discovery.exists, "the server", 60)
+    first = discovery.read_text()
+    ranks = [int(line.split(":")[0]) for line in support.processes_naming("points=data.h5")
+             if "mpishards serve" in line and "srun" not in line]
+    os.kill(max(ranks), signal.SIGKILL)
+    cluster.wait_for(lambda: discovery.exists() and discovery.read_text() != first, "the server again", 60)
+    ping = support.run(["ping", "--discovery-file", discovery], timeout=30)
+    assert ping.code == 0, ping
+    cluster.client("scancel", "--signal=TERM", "--batch", job_id)
+    record = cluster.wait_for_job(job_id, 60)
+    log = log_of(work, job_id)
+    assert record["JobState"] == "COMPLETED" and not discovery.exists(), log
+    assert "starting it again" in log and "asking for a drain" in log, log
