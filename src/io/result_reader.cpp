@@ -330,9 +330,20 @@ std::unique_ptr<ResultReader> open_hdf5_result(const std::string& path) {
   return std::make_unique<Hdf5Result>(path);
 }
 
+/// FILE:DATASET names vectors, not results.
+void refuse_dataset(const std::string& path) {
+  const InputSpec spec = parse_input_spec(path);
+  if (!exists(path) && !spec.dataset.empty() && exists(spec.path))
+    throw Error(ErrorKind::usage, path +
+                                      ": a result or ground truth is a whole file, of which `neighbors` and "
+                                      "`distances` are read; give " +
+                                      spec.path);
+}
+
 }  // namespace
 
 std::unique_ptr<ResultReader> open_result(const std::string& path) {
+  refuse_dataset(path);
   if (std::unique_ptr<ResultReader> npy = open_npy_result(path)) return npy;
   open_data_file(path);  // missing, forbidden, empty or no regular file: said here
   if (path.ends_with(".npy") || path.ends_with(".ivecs"))

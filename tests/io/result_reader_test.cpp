@@ -256,6 +256,14 @@ TEST(GroundTruth, that_is_absent_or_of_no_known_format_is_refused) {
       ErrorKind::data, [&] { open_result(folder.path()); }, folder.path());
 }
 
+TEST(GroundTruth, is_a_whole_file) {
+  const test::TemporaryFolder folder;
+  add_ids<std::int32_t>(folder / "truth.hdf5", H5T_NATIVE_INT32);
+  expect_error(
+      ErrorKind::usage, [&] { open_result(folder / "truth.hdf5:neighbors"); }, "whole file",
+      "give " + (folder / "truth.hdf5"));
+}
+
 TEST(GroundTruth, that_crashes_the_hdf5_library_is_refused) {
   const auto data = test::data_folder();
   if (!data) GTEST_SKIP() << "no real data: set MPISHARDS_DATA";
