@@ -25,7 +25,11 @@ enum class OptionKind : std::uint8_t {
   part,    // i/n, 0 <= i < n
 };
 
-/// One option of `search`: the flag --name, the job file key name and the environment variable
+/// The commands that run a batch job. A graph is the search of a base with its own rows as queries.
+enum class BatchKind : std::uint8_t { search, graph };
+std::string_view to_string(BatchKind kind);
+
+/// One option of the batch commands: the flag --name, the job file key name and the environment variable
 /// MPISHARDS_NAME.
 struct OptionRow {
   std::string_view name;
@@ -36,8 +40,9 @@ struct OptionRow {
   std::vector<std::string> (*choices)();
   std::string_view value_name;
   std::string_view help;
+  bool search_only = false;  // means nothing to a graph
 };
-std::span<const OptionRow> search_options();
+std::span<const OptionRow> batch_options();
 
 /// Null for an unknown name.
 const OptionRow* find_option(std::string_view name);
@@ -59,18 +64,20 @@ struct Setting {
 };
 using Settings = std::map<std::string, Setting, std::less<>>;
 
-/// Adds every row of the table to `cli`.
-void declare_search_options(Cli& cli);
+/// Adds the command's rows of the table to `cli`.
+void declare_batch_options(Cli& cli, BatchKind kind);
 
 /// What the command line says.
 Settings flag_settings(const cxxopts::ParseResult& parsed);
 /// What the environment says. @param lookup  getenv, or a test's own
 Settings environment_settings(const std::function<const char*(const char*)>& lookup);
 
-/// Flag over environment over job file over default, every value checked against its row.
-/// @throws Error{usage} for a bad flag, Error{config} for a bad value from elsewhere; both name where it
-/// stands
-Settings combine(const Settings& flags, const Settings& environment, const Settings& job_file);
+/// Flag over environment over job file over default, every value checked against its row. What the
+/// environment says beyond the command's options is left out.
+/// @throws Error{usage} for a bad flag, Error{config} for a bad value from elsewhere or an option in the job
+/// file that the command does not have; both name where it stands
+Settings combine(BatchKind kind, const Settings& flags, const Settings& environment,
+                 const Settings& job_file);
 
 /// The effective configuration as TOML; an option without a value is left out.
 /// @param with_origin  each line ends in a comment that says where the value comes from
@@ -85,8 +92,8 @@ std::int64_t parse_count(std::string_view text);
 /// "a:b". @throws Error{usage} unless 0 <= a < b
 io::Range parse_range(std::string_view text);
 
-/// What `search` was asked to do.
-struct SearchOptions {
+/// What a batch command was asked to do.
+struct BatchOptions {
   rank::SearchJobConfig job;
   bool dry_run = false;
   bool json = false;
@@ -101,7 +108,7 @@ void expand_input_settings(Settings& settings);
 
 /// @param command_line  for the result's attributes
 /// @pre settings come from combine()
-/// @throws Error{usage} where base, queries or output is missing
-SearchOptions to_search_options(const Settings& settings, const std::string& command_line);
+/// @throws Error{usage} where an input or the output is missing
+BatchOptions to_batch_options(BatchKind kind, const Settings& settings, const std::string& command_line);
 
 }  // namespace mpishards::app

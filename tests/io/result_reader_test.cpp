@@ -115,7 +115,8 @@ class OwnResult : public testing::TestWithParam<ResultFormat> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Formats, OwnResult,
-                         testing::Values(ResultFormat::h5, ResultFormat::npy, ResultFormat::ibin),
+                         testing::Values(ResultFormat::h5, ResultFormat::npy, ResultFormat::ibin,
+                                         ResultFormat::csr),
                          [](const auto& format) { return std::string(to_string(format.param)); });
 
 TEST_P(OwnResult, is_read_with_its_attributes) {

@@ -4,6 +4,7 @@
 
 namespace mpishards::app {
 
+int run_graph(const Arguments& arguments, const comm::Communicator& world);
 int run_search(const Arguments& arguments, const comm::Communicator& world);
 int run_merge(const Arguments& arguments, const comm::Communicator& world);
 int run_convert(const Arguments& arguments, const comm::Communicator& world);
