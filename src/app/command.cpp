@@ -10,7 +10,8 @@ namespace {
 
 constexpr CommandRow kCommands[] = {
     {"search", "exact nearest neighbours of all queries, on all ranks", Processes::job, run_search},
-    {"graph", "the k nearest other rows of every row of a base, as a sparse matrix", Processes::job, run_graph},
+    {"graph", "the k nearest other rows of every row of a base, as a sparse matrix", Processes::job,
+     run_graph},
     {"eval", "recall and distances of a result against truth, or against fp64", Processes::one, run_eval},
     {"merge", "results of an array job joined to one", Processes::one, run_merge},
     {"info", "what is in vector files and results", Processes::one, run_info},

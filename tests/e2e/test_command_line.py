@@ -12,7 +12,7 @@ import pytest
 import support
 
 USAGE, MISSING, UNAVAILABLE, CONFIG = 64, 66, 69, 78
-COMMANDS = ["search", "eval", "merge", "info", "convert", "plan", "doctor", "bench", "version"]
+COMMANDS = ["search", "graph", "eval", "merge", "info", "convert", "plan", "doctor", "bench", "version"]
 DIM, ROWS, QUERIES = 8, 60, 7
 
 
