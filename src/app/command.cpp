@@ -10,6 +10,8 @@ namespace {
 
 constexpr CommandRow kCommands[] = {
     {"search", "exact nearest neighbours of all queries, on all ranks", Processes::job, run_search},
+    {"graph", "the k nearest other rows of every row of a base, as a sparse matrix", Processes::job,
+     run_graph},
     {"serve", "answers Milvus clients from collections in the memory of all ranks", Processes::job,
      run_serve},
     {"ping", "whether a server is ready", Processes::one, run_ping},

@@ -129,6 +129,7 @@ OracleReport judge_by_oracle(const OracleRequest& request) {
   task.base_begin = attribute<std::int64_t>(*result, "base_begin").value_or(0);
   task.base_end = attribute<std::int64_t>(*result, "base_end").value_or(base->rows());
   task.drop_nonfinite = attribute<std::string>(*result, "nonfinite").value_or("error") == "drop";
+  task.exclude_self = attribute<std::int64_t>(*result, "self_excluded").value_or(0) != 0;
   task.threads = request.threads;
   check_ranges(task, request.result_path);
   return {result->nq(), base->name(), queries->name(),

@@ -302,6 +302,10 @@ std::string warnings_html(const rank::SearchSummary& summary) {
   return html + "</ul>\n";
 }
 
+std::string heading(const rank::SearchJobConfig& config) {
+  return config.exclude_self ? "mpishards graph" : "mpishards search";
+}
+
 std::string subtitle(const rank::SearchJobConfig& config, const rank::SearchSummary& summary) {
   const rank::JobShape& shape = summary.shape;
   return escape_html(format("%lld x %lld %s base, %lld queries, k = %lld, %s, merge %s",
@@ -343,10 +347,10 @@ std::string report_html(const rank::SearchJobConfig& config, const rank::SearchS
   return "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>"
          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>"
          "<title>" +
-         escape_html(config.output) + ": mpishards search</title>\n<style>" + std::string(kStyle) +
-         "</style></head>\n<body>\n<h1>mpishards search</h1>\n<p class=\"sub\">" + subtitle(config, summary) +
-         "</p>\n<div class=\"verdict " + (is_trusted(summary) ? "ok" : "bad") + "\">" +
-         escape_html(verdict(summary)) + "</div>\n" + cards(summary, n) + warnings_html(summary) +
+         escape_html(config.output) + ": " + heading(config) + "</title>\n<style>" + std::string(kStyle) +
+         "</style></head>\n<body>\n<h1>" + heading(config) + "</h1>\n<p class=\"sub\">" +
+         subtitle(config, summary) + "</p>\n<div class=\"verdict " + (is_trusted(summary) ? "ok" : "bad") +
+         "\">" + escape_html(verdict(summary)) + "</div>\n" + cards(summary, n) + warnings_html(summary) +
          "<h2>Ranks over time</h2>\n" + legend() + chart(summary) + "<h2>Phases</h2>\n" +
          phase_table(summary, n) + "<h2>Exactness</h2>\n" + exactness_table(summary, n) +
          "<h2>Plan against actual</h2>\n" + plan_table(summary, n) + "<h2>Ranks</h2>\n" +

@@ -50,16 +50,17 @@ void refuse_copies(const comm::Communicator& world) {
                     "shows what there is)");
 }
 
-std::optional<Settings> read_settings(Cli& cli, const Arguments& arguments, const comm::Communicator& world,
-                                      OptionTable table) {
+std::optional<SettingSources> read_settings(Cli& cli, const Arguments& arguments,
+                                            const comm::Communicator& world, OptionTable table) {
   const auto parsed = cli.parse(arguments, world);
   if (!parsed) return std::nullopt;
-  const Settings flags = flag_settings(*parsed, table);
-  const Settings environment =
-      environment_settings([](const char* name) { return std::getenv(name); }, table);
-  std::string job = text_of(flags, "job");
-  if (job.empty()) job = text_of(environment, "job");
-  return combine(flags, environment, job.empty() ? Settings() : read_job_file(job, table), table);
+  SettingSources said{flag_settings(*parsed, table),
+                      environment_settings([](const char* name) { return std::getenv(name); }, table),
+                      {}};
+  std::string job = text_of(said.flags, "job");
+  if (job.empty()) job = text_of(said.environment, "job");
+  if (!job.empty()) said.job_file = read_job_file(job, table);
+  return said;
 }
 
 }  // namespace mpishards::app

@@ -20,9 +20,17 @@ std::string decide_on_root(const comm::Communicator& world, const std::function<
 /// @throws Error{config} where this process is such a copy
 void refuse_copies(const comm::Communicator& world);
 
-/// What flags, environment and the --job file say together; empty if --help was asked for.
+/// What is said about a job, by who says it.
+struct SettingSources {
+  Settings flags;
+  Settings environment;
+  Settings job_file;
+};
+
+/// Reads flags, environment and the --job file, which are still to be combined; empty if --help was asked
+/// for.
 /// @throws Error{usage|config|input_missing}
-std::optional<Settings> read_settings(Cli& cli, const Arguments& arguments, const comm::Communicator& world,
-                                      OptionTable table = search_options());
+std::optional<SettingSources> read_settings(Cli& cli, const Arguments& arguments,
+                                            const comm::Communicator& world, OptionTable table);
 
 }  // namespace mpishards::app

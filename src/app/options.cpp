@@ -60,7 +60,7 @@ constexpr OptionRow kOptions[] = {
     {"base", 0, OptionKind::list, "", 0, nullptr, "FILE[:DATASET]",
      "vectors to search; repeats, takes globs and @list.txt; HDF5 data set: train"},
     {"queries", 0, OptionKind::list, "", 0, nullptr, "FILE[:DATASET]",
-     "query vectors, named like the base; HDF5 data set: test"},
+     "query vectors, named like the base; HDF5 data set: test", true},
     {"k", 'k', OptionKind::count, "10", 1, nullptr, "N", "neighbors per query"},
     {"metric", 0, OptionKind::choice, "l2", 0, metric_choices, "NAME", "what near means"},
     {"output", 'o', OptionKind::text, "", 0, nullptr, "FILE", "result file"},
@@ -75,12 +75,13 @@ constexpr OptionRow kOptions[] = {
     {"memory", 0, OptionKind::size, "", 1, nullptr, "SIZE",
      "memory per rank, e.g. 8GiB (default: what the host has left, divided by its ranks)"},
     {"threads", 0, OptionKind::count, "", 1, nullptr, "N", "threads per rank (default: its cores)"},
-    {"format", 0, OptionKind::choice, "", 0, format_choices, "NAME", "result format (default: by suffix)"},
-    {"queries-range", 0, OptionKind::range, "", 0, nullptr, "A:B", "search only queries A to B-1"},
+    {"format", 0, OptionKind::choice, "", 0, format_choices, "NAME", "result format (default: by suffix)",
+     true},
+    {"queries-range", 0, OptionKind::range, "", 0, nullptr, "A:B", "search only queries A to B-1", true},
     {"part", 0, OptionKind::part, "", 0, nullptr, "I/N",
-     "search only piece I (0 to N-1) of N contiguous pieces of the base; mpishards merge joins them"},
+     "search only piece I (0 to N-1) of N contiguous pieces of the base; mpishards merge joins them", true},
     {"nonfinite", 0, OptionKind::choice, "error", 0, nonfinite_choices, "WHAT",
-     "base rows with NaN or infinity: refuse, or drop and count"},
+     "base rows with NaN or infinity: refuse, or drop and count", true},
     {"self-check", 0, OptionKind::count, "16", 0, nullptr, "N", "queries to re-compute in fp64 at the end"},
     {"checkpoint", 0, OptionKind::count, "30", 0, nullptr, "SECONDS",
      "save the state of a streamed base this often; 0: after every shard group"},
@@ -215,6 +216,23 @@ const Setting& required(const Settings& settings, std::string_view name, const s
   return found->second;
 }
 
+void refuse_option(BatchKind kind, const OptionRow& row, const Settings& job_file) {
+  if (const auto found = job_file.find(row.name); found != job_file.end())
+    throw Error(ErrorKind::config, found->second.where + ": " + std::string(row.name) +
+                                       " is no option of mpishards " + std::string(to_string(kind)) +
+                                       "; leave it out");
+}
+
+io::ResultFormat result_format(BatchKind kind, const Settings& settings, const std::string& output) {
+  const std::string* name = text_of(settings, "format");
+  if (name != nullptr) return io::result_format_from_string(*name);
+  const io::ResultFormat format = io::result_format_of(output);
+  if (kind == BatchKind::search) return format;
+  if (format != io::ResultFormat::h5)
+    throw Error(ErrorKind::usage, "a graph is written as HDF5, not as " + output + "; end the output in .h5");
+  return io::ResultFormat::csr;
+}
+
 std::vector<io::InputSpec> input_specs(const Setting& setting) {
   std::vector<io::InputSpec> specs;
   for (const std::string& text : setting.values) specs.push_back(io::parse_input_spec(text));
@@ -223,8 +241,23 @@ std::vector<io::InputSpec> input_specs(const Setting& setting) {
 
 }  // namespace
 
-OptionTable search_options() {
+OptionTable batch_options() {
   return kOptions;
+}
+
+OptionTable options_of(BatchKind kind) {
+  if (kind == BatchKind::search) return kOptions;
+  static const std::vector<OptionRow> of_graph = [] {
+    std::vector<OptionRow> rows;
+    std::ranges::copy_if(kOptions, std::back_inserter(rows),
+                         [](const OptionRow& row) { return !row.search_only; });
+    return rows;
+  }();
+  return of_graph;
+}
+
+std::string_view to_string(BatchKind kind) {
+  return kind == BatchKind::graph ? "graph" : "search";
 }
 
 const OptionRow* find_option(std::string_view name, OptionTable table) {
@@ -312,6 +345,13 @@ Settings combine(const Settings& flags, const Settings& environment, const Setti
   return settings;
 }
 
+Settings combine(BatchKind kind, const Settings& flags, const Settings& environment,
+                 const Settings& job_file) {
+  for (const OptionRow& row : kOptions)
+    if (find_option(row.name, options_of(kind)) == nullptr) refuse_option(kind, row, job_file);
+  return combine(flags, environment, job_file, options_of(kind));
+}
+
 std::string to_toml(const Settings& settings, bool with_origin, OptionTable table) {
   std::string text;
   for (const OptionRow& row : table) {
@@ -389,16 +429,16 @@ void expand_input_settings(Settings& settings) {
   }
 }
 
-SearchOptions to_search_options(const Settings& settings, const std::string& command_line) {
-  SearchOptions options;
+BatchOptions to_batch_options(BatchKind kind, const Settings& settings, const std::string& command_line) {
+  BatchOptions options;
   rank::SearchJobConfig& job = options.job;
   job.base = input_specs(required(settings, "base", "emb.h5:/train"));
-  job.queries = input_specs(required(settings, "queries", "emb.h5:/test"));
+  job.exclude_self = kind == BatchKind::graph;
+  job.queries = job.exclude_self ? job.base : input_specs(required(settings, "queries", "emb.h5:/test"));
   job.output = required(settings, "output", "result.h5").text();
   job.metric = metric_from_string(*text_of(settings, "metric"));
   job.k = count_or(settings, "k", job.k);
-  const std::string* format = text_of(settings, "format");
-  job.format = format ? io::result_format_from_string(*format) : io::result_format_of(job.output);
+  job.format = result_format(kind, settings, job.output);
   job.index = *text_of(settings, "index");
   job.engine = *text_of(settings, "engine");
   job.isa = *text_of(settings, "isa");
@@ -409,7 +449,7 @@ SearchOptions to_search_options(const Settings& settings, const std::string& com
   job.threads = narrow<int>(count_or(settings, "threads", 0));
   if (const std::string* range = text_of(settings, "queries-range")) job.queries_range = parse_range(*range);
   if (const std::string* part = text_of(settings, "part")) std::tie(job.part, job.parts) = parse_part(*part);
-  job.drop_nonfinite = *text_of(settings, "nonfinite") == "drop";
+  if (const std::string* what = text_of(settings, "nonfinite")) job.drop_nonfinite = *what == "drop";
   job.overwrite = is_set(settings, "overwrite");
   job.resume = !is_set(settings, "no-resume");
   job.self_check_queries = count_or(settings, "self-check", job.self_check_queries);

@@ -25,6 +25,10 @@ enum class OptionKind : std::uint8_t {
   part,    // i/n, 0 <= i < n
 };
 
+/// The commands that run a batch job. A graph is the search of a base with its own rows as queries.
+enum class BatchKind : std::uint8_t { search, graph };
+std::string_view to_string(BatchKind kind);
+
 /// One option of a subcommand: the flag --name, the job file key name and the environment variable
 /// MPISHARDS_NAME.
 struct OptionRow {
@@ -36,14 +40,17 @@ struct OptionRow {
   std::vector<std::string> (*choices)();
   std::string_view value_name;
   std::string_view help;
+  bool search_only = false;  // means nothing to a graph
 };
 /// The options of one subcommand.
 using OptionTable = std::span<const OptionRow>;
-OptionTable search_options();
+/// Those of all batch commands.
+OptionTable batch_options();
+OptionTable options_of(BatchKind kind);
 
 /// Null for an unknown name.
-const OptionRow* find_option(std::string_view name, OptionTable table = search_options());
-std::vector<std::string> option_names(OptionTable table = search_options());
+const OptionRow* find_option(std::string_view name, OptionTable table = batch_options());
+std::vector<std::string> option_names(OptionTable table = batch_options());
 
 /// "MPISHARDS_QUERIES_RANGE"
 std::string environment_name(std::string_view option);
@@ -62,23 +69,28 @@ struct Setting {
 using Settings = std::map<std::string, Setting, std::less<>>;
 
 /// Adds every row of the table to `cli`.
-void declare_options(Cli& cli, OptionTable table = search_options());
+void declare_options(Cli& cli, OptionTable table);
 
 /// What the command line says.
-Settings flag_settings(const cxxopts::ParseResult& parsed, OptionTable table = search_options());
+Settings flag_settings(const cxxopts::ParseResult& parsed, OptionTable table = batch_options());
 /// What the environment says. @param lookup  getenv, or a test's own
 Settings environment_settings(const std::function<const char*(const char*)>& lookup,
-                              OptionTable table = search_options());
+                              OptionTable table = batch_options());
 
-/// Flag over environment over job file over default, every value checked against its row.
+/// Flag over environment over job file over default, every value checked against its row. What the
+/// environment says beyond the command's options is left out.
 /// @throws Error{usage} for a bad flag, Error{config} for a bad value from elsewhere; both name where it
 /// stands
 Settings combine(const Settings& flags, const Settings& environment, const Settings& job_file,
-                 OptionTable table = search_options());
+                 OptionTable table);
+/// The same for a batch command. @throws also Error{config} for an option in the job file that the command
+/// does not have
+Settings combine(BatchKind kind, const Settings& flags, const Settings& environment,
+                 const Settings& job_file);
 
 /// The effective configuration as TOML; an option without a value is left out.
 /// @param with_origin  each line ends in a comment that says where the value comes from
-std::string to_toml(const Settings& settings, bool with_origin, OptionTable table = search_options());
+std::string to_toml(const Settings& settings, bool with_origin, OptionTable table = batch_options());
 
 /// Settings as one line of text and back, for broadcasting.
 std::string serialize(const Settings& settings);
@@ -89,8 +101,8 @@ std::int64_t parse_count(std::string_view text);
 /// "a:b". @throws Error{usage} unless 0 <= a < b
 io::Range parse_range(std::string_view text);
 
-/// What `search` was asked to do.
-struct SearchOptions {
+/// What a batch command was asked to do.
+struct BatchOptions {
   rank::SearchJobConfig job;
   bool dry_run = false;
   bool json = false;
@@ -105,7 +117,7 @@ void expand_input_settings(Settings& settings);
 
 /// @param command_line  for the result's attributes
 /// @pre settings come from combine()
-/// @throws Error{usage} where base, queries or output is missing
-SearchOptions to_search_options(const Settings& settings, const std::string& command_line);
+/// @throws Error{usage} where an input or the output is missing
+BatchOptions to_batch_options(BatchKind kind, const Settings& settings, const std::string& command_line);
 
 }  // namespace mpishards::app

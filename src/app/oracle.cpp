@@ -36,6 +36,7 @@ struct Claim {
 struct QueryState {
   std::vector<double> values;
   double norm = 0;
+  std::int64_t own_row = -1;  // of the base, no answer
   std::vector<Claim> claims;  // by row
   std::size_t next_claim = 0;
   AnswerInQuestion answer;  // `best` is a heap, the worst on top
@@ -80,6 +81,8 @@ class Oracle {
     return values;
   }
 
+  bool has_ids() const { return task_.base->has_ids() && !task_.exclude_self; }
+
   static bool all_finite(std::span<const float> values) {
     return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
   }
@@ -93,6 +96,7 @@ class Oracle {
       throw Error(ErrorKind::data, task_.queries->describe_row(row) + " holds a value that is not finite");
     query.values.assign(values.begin(), values.end());
     query.norm = norm_of(query.values);
+    if (task_.exclude_self) query.own_row = row;
     const TopK answer = task_.result->read(result_row, result_row + 1);
     const auto k = narrow<std::size_t>(answer.k());
     query.answer.neighbors.assign(answer.neighbors(), answer.neighbors() + k);
@@ -110,7 +114,7 @@ class Oracle {
   /// Base row of every id that the results name. Ids that name none stay without a claim.
   void find_claimed_rows() {
     std::unordered_map<GlobalId, std::int64_t> row_of;
-    if (task_.base->has_ids()) {
+    if (has_ids()) {
       for (const QueryState& query : queries_)
         for (const GlobalId id : query.answer.neighbors) row_of.emplace(id, -1);
       for (std::int64_t row = task_.base_begin; row < task_.base_end; ++row) {
@@ -121,7 +125,7 @@ class Oracle {
     for (QueryState& query : queries_) {
       for (std::size_t place = 0; place < query.answer.neighbors.size(); ++place) {
         const GlobalId id = query.answer.neighbors[place];
-        const std::int64_t row = task_.base->has_ids() ? row_of.at(id) : id;
+        const std::int64_t row = has_ids() ? row_of.at(id) : id;
         if (id != kNoNeighbor && row >= task_.base_begin && row < task_.base_end)
           query.claims.push_back({row, place});
       }
@@ -160,8 +164,8 @@ class Oracle {
         sum += value * value;
       }
       block.norms[r] = std::sqrt(sum);
-      block.ids.push_back(task_.base->has_ids() ? id_of_row(begin + narrow<std::int64_t>(r))
-                                                : begin + narrow<std::int64_t>(r));
+      block.ids.push_back(has_ids() ? id_of_row(begin + narrow<std::int64_t>(r))
+                                    : begin + narrow<std::int64_t>(r));
     }
     return block;
   }
@@ -248,7 +252,7 @@ class Oracle {
   void offer(QueryState& query, const Block& block, std::size_t r, double sum) const {
     const std::int64_t row = block.begin + narrow<std::int64_t>(r);
     const bool claimed = query.next_claim < query.claims.size() && query.claims[query.next_claim].row == row;
-    if (block.dropped[r] != 0) return;
+    if (block.dropped[r] != 0 || row == query.own_row) return;
     const Candidate candidate = candidate_of(query, block, r, sum);
     if (claimed)
       for (; query.next_claim < query.claims.size() && query.claims[query.next_claim].row == row;

@@ -20,6 +20,7 @@ struct OracleTask {
   std::int64_t base_begin = 0;   // rows of the base that were searched
   std::int64_t base_end = 0;
   bool drop_nonfinite = false;
+  bool exclude_self = false;  // a graph: base row i is no answer to query i, and ids are row numbers
   int threads = 1;
   std::int64_t block_bytes = std::int64_t{64} << 20;  // of base rows in double, held at a time
 };

@@ -1,6 +1,5 @@
 #include "app/progress.hpp"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,12 +41,6 @@ std::string numbers(const rank::Progress& progress) {
   return result;
 }
 
-int columns_of(std::FILE* stream) {
-  winsize size = {};
-  const bool known = ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? size.ws_col : 80;
-}
-
 }  // namespace
 
 std::string format_duration(double seconds) {
@@ -82,13 +75,14 @@ std::string progress_line(const rank::Progress& progress) {
 
 ProgressDisplay::Style ProgressDisplay::style_for(std::FILE* stream, bool quiet) {
   if (quiet) return Style::none;
-  return isatty(fileno(stream)) != 0 ? Style::bar : Style::lines;
+  return Terminal(stream).exists() ? Style::bar : Style::lines;
 }
 
 ProgressDisplay::ProgressDisplay(std::string out_path, Style style, std::FILE* stream)
     : heartbeat_path_(std::move(out_path) + ".heartbeat.json"),
       style_(style),
       stream_(stream),
+      terminal_(stream),
       last_line_seconds_(steady_seconds()) {}
 
 ProgressDisplay::~ProgressDisplay() {
@@ -134,7 +128,7 @@ rank::Progress ProgressDisplay::present() const {
 
 void ProgressDisplay::show() {
   if (style_ == Style::bar) {
-    const int width = columns_of(stream_) - 1;
+    const int width = terminal_.columns() - 1;
     std::fprintf(stream_, "\r%-*s", width, progress_bar(present(), width).c_str());
     std::fflush(stream_);
     bar_open_ = true;

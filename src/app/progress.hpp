@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "app/terminal.hpp"
 #include "rank/search_job.hpp"
 
 namespace mpishards::app {
@@ -24,7 +25,7 @@ std::string format_duration(double seconds);
 class ProgressDisplay {
  public:
   enum class Style : unsigned char { none, bar, lines };
-  /// none when quiet; bar on a terminal; else lines.
+  /// none when quiet; bar on a terminal, also behind mpirun; else lines.
   static Style style_for(std::FILE* stream, bool quiet);
 
   ProgressDisplay(std::string out_path, Style style, std::FILE* stream);
@@ -53,6 +54,7 @@ class ProgressDisplay {
   std::string heartbeat_path_;
   Style style_;
   std::FILE* stream_;
+  Terminal terminal_;
   bool heartbeat_broken_ = false;  // touched by the clock's thread while that runs
 
   std::mutex mutex_;  // guards what follows

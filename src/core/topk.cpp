@@ -45,6 +45,21 @@ void merge_rows(ConstNeighborRow a, ConstNeighborRow b, Closer closer, NeighborR
   }
 }
 
+TopK without_entries(const TopK& rows, std::span<const GlobalId> ids) {
+  TopK left(rows.nq(), rows.k() - 1, rows.metric());
+  for (std::int64_t q = 0; q < rows.nq(); ++q) {
+    const ConstNeighborRow from = rows.row(q);
+    const NeighborRow to = left.row(q);
+    const auto entry = std::ranges::find(from.neighbors, ids[static_cast<std::size_t>(q)]);
+    const auto place = static_cast<std::size_t>(entry - from.neighbors.begin());
+    for (std::size_t i = 0; i < to.neighbors.size(); ++i) {
+      to.neighbors[i] = from.neighbors[i < place ? i : i + 1];
+      to.distances[i] = from.distances[i < place ? i : i + 1];
+    }
+  }
+  return left;
+}
+
 void merge_into(TopK& into, const TopK& other) {
   if (into.nq() != other.nq() || into.k() != other.k() || into.metric() != other.metric())
     throw Error(ErrorKind::internal, "merge_into: the two answers differ in nq, k or metric");

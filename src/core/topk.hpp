@@ -75,6 +75,10 @@ class TopK {
 /// @par Cost  one comparison an output entry
 void merge_rows(ConstNeighborRow a, ConstNeighborRow b, Closer closer, NeighborRow out);
 
+/// Leaves out of each row q the first entry with id ids[q], or its last entry where there is none.
+/// @pre ids.size() == rows.nq(), rows.k() >= 2 @return rows.nq() x (rows.k() - 1)
+TopK without_entries(const TopK& rows, std::span<const GlobalId> ids);
+
 /// Keeps in `into` the best k of both, row by row. @pre same nq, k and metric
 void merge_into(TopK& into, const TopK& other);
 

@@ -8,16 +8,10 @@
 
 #include "core/topk.hpp"
 #include "io/file.hpp"
+#include "io/range.hpp"
 #include "io/results_writer.hpp"
 
 namespace mpishards::io {
-
-/// Half-open range of queries or rows.
-struct Range {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-  friend bool operator==(const Range&, const Range&) = default;
-};
 
 /// Exclusive right to write one output. flock on OUT.lock, which vanishes with the process that held it and
 /// is removed at release. Where the file system has no locks, nothing is exclusive, and is_exclusive() says

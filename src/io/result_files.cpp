@@ -23,6 +23,7 @@ constexpr FormatRow kFormats[] = {
     {ResultFormat::h5, "h5", ".h5"},
     {ResultFormat::npy, "npy", ".npy"},
     {ResultFormat::ibin, "ibin", ".ibin"},
+    {ResultFormat::csr, "csr", ".csr.h5"},
 };
 
 /// Formats that a user may expect from a name and would not get.
@@ -59,6 +60,7 @@ ResultFormat result_format_of(const std::string& out_path) {
 ResultFiles files_of(const std::string& out_path, ResultFormat format) {
   switch (format) {
     case ResultFormat::h5:
+    case ResultFormat::csr:
       return {{out_path}, ""};
     case ResultFormat::ibin:
       return {{out_path}, out_path + ".attributes.json"};

@@ -5,21 +5,28 @@
 
 #include "io/results_writer.hpp"
 
-/// The HDF5 form of an unfinished result: a file with two contiguous arrays that ranks fill without HDF5.
+/// The HDF5 forms of an unfinished result: a file with two contiguous arrays that ranks fill without HDF5. h5
+/// has `neighbors` and `distances`, nq x k; csr has `indices` and `data`, nq * k long, and `indptr`, complete
+/// at once.
 namespace mpishards::io {
 
-/// Creates PATH with space for both arrays, unfilled. @throws Error{cannot_create}
-void create_hdf5_result(const std::string& path, std::int64_t nq, std::int64_t k);
+inline bool is_hdf5(ResultFormat format) {
+  return format == ResultFormat::h5 || format == ResultFormat::csr;
+}
 
-/// Where the arrays of PATH lie. @throws Error{data} unless they are contiguous and nq x k
-ResultLayout hdf5_layout(const std::string& path, std::int64_t nq, std::int64_t k);
+/// Creates PATH with space for the ids and distances, unfilled. @pre is_hdf5(format) @throws
+/// Error{cannot_create}
+void create_hdf5_result(const std::string& path, ResultFormat format, std::int64_t nq, std::int64_t k);
+
+/// Where the ids and distances of PATH lie. @throws Error{data} unless they are contiguous and nq x k
+ResultLayout hdf5_layout(const std::string& path, ResultFormat format, std::int64_t nq, std::int64_t k);
 
 /// Sets attributes of the root group of PATH, replacing those of the same name. @throws Error{io}
 void set_hdf5_attributes(const std::string& path, const Attributes& attributes);
 
-/// Saves every byte of OUT.partial outside the two arrays. HDF5 changes some of them in place when attributes
+/// Saves every byte of OUT.partial outside its arrays. HDF5 changes some of them in place when attributes
 /// are set, and a process killed meanwhile would leave a file that can't be opened again.
-void save_metadata(const std::string& out_path);
+void save_metadata(const std::string& out_path, ResultFormat format);
 
 /// Brings OUT.partial back to what it was before a publication that was killed.
 void restore_metadata(const std::string& out_path);

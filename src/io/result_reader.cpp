@@ -130,26 +130,51 @@ class Hdf5Result final : public OpenedResult {
   explicit Hdf5Result(const std::string& path) : path_(path) {
     const Hdf5Lock lock;
     file_ = open_hdf5_read(path);
-    neighbors_ = open_array("neighbors", H5T_INTEGER, "integers");
-    const auto [nq, k] = shape_of(neighbors_, "neighbors");
-    const bool has_distances =
-        check_hdf5(H5Lexists(file_.get(), "distances", H5P_DEFAULT), "H5Lexists", path) > 0;
-    if (has_distances) {
-      distances_ = open_array("distances", H5T_FLOAT, "floating-point numbers");
-      const auto shape = shape_of(distances_, "distances");
-      if (shape != std::pair(nq, k))
-        throw Error(ErrorKind::data, path + ":distances is " + std::to_string(shape.first) + " x " +
-                                         std::to_string(shape.second) + ", but neighbors is " +
-                                         std::to_string(nq) + " x " + std::to_string(k));
-    }
-    set_shape(nq, k, has_distances);
+    if (has_array("indptr"))
+      open_sparse_matrix();
+    else
+      open_matrices();
     set_attributes(read_attributes(file_, path));
   }
 
  private:
+  void open_matrices() {
+    neighbors_ = open_array("neighbors", H5T_INTEGER, "integers");
+    const auto [nq, k] = shape_of(neighbors_, "neighbors");
+    const bool has_distances = has_array("distances");
+    if (has_distances) {
+      distances_ = open_array("distances", H5T_FLOAT, "floating-point numbers");
+      const auto shape = shape_of(distances_, "distances");
+      if (shape != std::pair(nq, k))
+        throw Error(ErrorKind::data, path_ + ":distances is " + std::to_string(shape.first) + " x " +
+                                         std::to_string(shape.second) + ", but neighbors is " +
+                                         std::to_string(nq) + " x " + std::to_string(k));
+    }
+    set_shape(nq, k, has_distances);
+  }
+
+  /// A graph: rows of k entries each, one behind the other.
+  void open_sparse_matrix() {
+    flat_ = true;
+    neighbors_ = open_array("indices", H5T_INTEGER, "integers");
+    distances_ = open_array("data", H5T_FLOAT, "floating-point numbers");
+    const std::int64_t nq = length_of(open_array("indptr", H5T_INTEGER, "integers"), "indptr") - 1;
+    const std::int64_t entries = length_of(neighbors_, "indices");
+    if (length_of(distances_, "data") != entries)
+      throw Error(ErrorKind::data, path_ + ":data is not as long as indices");
+    if (nq < 1 || entries % nq != 0)
+      throw Error(ErrorKind::data, path_ + " is a sparse matrix of " + std::to_string(nq) + " rows and " +
+                                       std::to_string(entries) + " entries; expected as many in each row");
+    set_shape(nq, entries / nq, true);
+  }
+
+  bool has_array(const char* name) const {
+    return check_hdf5(H5Lexists(file_.get(), name, H5P_DEFAULT), "H5Lexists", path_) > 0;
+  }
+
   H5Dataset open_array(const char* name, H5T_class_t wanted, const char* wanted_name) const {
     const std::string subject = path_ + ":" + name;
-    if (check_hdf5(H5Lexists(file_.get(), name, H5P_DEFAULT), "H5Lexists", path_) == 0)
+    if (!has_array(name))
       throw Error(ErrorKind::data, path_ + " has no data set '" + name +
                                        "'; expected a result of mpishards or an ann-benchmarks file");
     H5Dataset array(H5Dopen2(file_.get(), name, H5P_DEFAULT), "H5Dopen2", subject);
@@ -172,16 +197,25 @@ class Hdf5Result final : public OpenedResult {
     return {narrow<std::int64_t>(shape[0]), narrow<std::int64_t>(shape[1])};
   }
 
+  std::int64_t length_of(const H5Dataset& array, const char* name) const {
+    const H5Space space(H5Dget_space(array.get()), "H5Dget_space", path_);
+    if (H5Sget_simple_extent_ndims(space.get()) != 1)
+      throw Error(ErrorKind::data, path_ + ":" + name + " is no vector");
+    return H5Sget_simple_extent_npoints(space.get());
+  }
+
   void read_array(const H5Dataset& array, hid_t native, std::int64_t begin, std::int64_t end,
                   void* out) const {
     const Hdf5Lock lock;
-    const std::array<hsize_t, 2> start = {narrow<hsize_t>(begin), 0};
-    const std::array<hsize_t, 2> count = {narrow<hsize_t>(end - begin), narrow<hsize_t>(k())};
+    const std::int64_t width = flat_ ? k() : 1;
+    const std::array<hsize_t, 2> start = {narrow<hsize_t>(begin * width), 0};
+    const std::array<hsize_t, 2> count = {narrow<hsize_t>((end - begin) * width), narrow<hsize_t>(k())};
     const H5Space in_file(H5Dget_space(array.get()), "H5Dget_space", path_);
     check_hdf5(
         H5Sselect_hyperslab(in_file.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr),
         "H5Sselect_hyperslab", path_);
-    const H5Space in_memory(H5Screate_simple(2, count.data(), nullptr), "H5Screate_simple", path_);
+    const H5Space in_memory(H5Screate_simple(flat_ ? 1 : 2, count.data(), nullptr), "H5Screate_simple",
+                            path_);
     check_hdf5(H5Dread(array.get(), native, in_memory.get(), in_file.get(), H5P_DEFAULT, out), "H5Dread",
                path_);
   }
@@ -193,6 +227,7 @@ class Hdf5Result final : public OpenedResult {
   }
 
   std::string path_;
+  bool flat_ = false;  // the arrays have one dimension
   H5File file_;
   H5Dataset neighbors_;
   H5Dataset distances_;
@@ -330,9 +365,20 @@ std::unique_ptr<ResultReader> open_hdf5_result(const std::string& path) {
   return std::make_unique<Hdf5Result>(path);
 }
 
+/// FILE:DATASET names vectors, not results.
+void refuse_dataset(const std::string& path) {
+  const InputSpec spec = parse_input_spec(path);
+  if (!exists(path) && !spec.dataset.empty() && exists(spec.path))
+    throw Error(ErrorKind::usage, path +
+                                      ": a result or ground truth is a whole file, of which `neighbors` and "
+                                      "`distances` are read; give " +
+                                      spec.path);
+}
+
 }  // namespace
 
 std::unique_ptr<ResultReader> open_result(const std::string& path) {
+  refuse_dataset(path);
   if (std::unique_ptr<ResultReader> npy = open_npy_result(path)) return npy;
   open_data_file(path);  // missing, forbidden, empty or no regular file: said here
   if (path.ends_with(".npy") || path.ends_with(".ivecs"))

@@ -45,7 +45,7 @@ void require_space_for(const ResultLayout& layout, const std::string& out_path) 
 }
 
 ResultLayout make_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k) {
-  if (format != ResultFormat::h5) {
+  if (!is_hdf5(format)) {
     const PlainResult result = plain_result(out_path, format, nq, k);
     require_space_for(result.layout, out_path);
     create_plain(result);
@@ -54,9 +54,9 @@ ResultLayout make_result(const std::string& out_path, ResultFormat format, std::
   const std::string path = partial_of(out_path);
   require_space_for({path, path, 0, 0, nq, k, sizeof(GlobalId), false}, out_path);
   File file = File::open_write(path, true);  // first, for its clear errors
-  create_hdf5_result(path, nq, k);
+  create_hdf5_result(path, format, nq, k);
   reserve(file, file.size_bytes());
-  return hdf5_layout(path, nq, k);
+  return hdf5_layout(path, format, nq, k);
 }
 
 }  // namespace
@@ -76,9 +76,9 @@ ResultLayout create_result(const std::string& out_path, ResultFormat format, std
 
 ResultLayout adopt_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k) {
   undo_publication(out_path, format);
-  if (format == ResultFormat::h5) {
+  if (is_hdf5(format)) {
     restore_metadata(out_path);
-    return hdf5_layout(partial_of(out_path), nq, k);
+    return hdf5_layout(partial_of(out_path), format, nq, k);
   }
   const PlainResult result = plain_result(out_path, format, nq, k);
   check_plain(result);
@@ -87,8 +87,8 @@ ResultLayout adopt_result(const std::string& out_path, ResultFormat format, std:
 
 void publish_result(const std::string& out_path, ResultFormat format, const Attributes& attributes) {
   const ResultFiles files = files_of(out_path, format);
-  if (format == ResultFormat::h5) {
-    save_metadata(out_path);
+  if (is_hdf5(format)) {
+    save_metadata(out_path, format);
     set_hdf5_attributes(partial_of(out_path), attributes);
   } else {
     write_text_atomically(files.attributes, to_json(attributes).dump(2) + "\n");

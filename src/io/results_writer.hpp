@@ -14,12 +14,13 @@
 namespace mpishards::io {
 
 /// h5: one HDF5 file; npy: OUT's stem + .neighbors.npy/.distances.npy; ibin: big-ann nq, k, int32 ids,
-/// float32 distances.
-enum class ResultFormat : std::uint8_t { h5, npy, ibin };
+/// float32 distances; csr: one HDF5 file with the arrays of a sparse matrix of nq rows with k entries each.
+enum class ResultFormat : std::uint8_t { h5, npy, ibin, csr };
 std::string_view to_string(ResultFormat format);
 /// @throws Error{usage}
 ResultFormat result_format_from_string(std::string_view text);
-/// By OUT's suffix: .npy, .ibin; h5 for others. @throws Error{usage} for that of a format results do not have
+/// By OUT's suffix: .npy, .ibin; h5 for others, never csr. @throws Error{usage} for that of a format results
+/// do not have
 ResultFormat result_format_of(const std::string& out_path);
 
 /// Attribute name to value. In HDF5 files attributes of the root group, else a JSON file OUT.attributes.json.

@@ -54,8 +54,13 @@ T in_header(std::int64_t value, const std::string& path, const char* what) {
   return static_cast<T>(value);
 }
 
+/// What a file is called until it is complete. Messages name the file that the user wants.
+std::string partial_path(const std::string& path) {
+  return path + ".partial";
+}
+
 RowPlace start_with(const std::string& path, const std::string& header, std::string row_prefix = "") {
-  File::open_write(path, true).write_at(0, header.data(), header.size());
+  File::open_write(partial_path(path), true).write_at(0, header.data(), header.size());
   return {static_cast<std::int64_t>(header.size()), std::move(row_prefix), 0};
 }
 
@@ -134,11 +139,11 @@ RowPlace start_hdf5(const InputSpec& out, const Shape& shape) {
   if (shape.with_ids && ids.dataset == rows.dataset)
     throw Error(ErrorKind::usage,
                 to_string(rows) + " is the place of the vectors' ids; name another data set");
-  File::open_write(out.path, true);  // says why it can't be made in our own words
+  File::open_write(partial_path(out.path), true);  // says why it can't be made in our own words
   const Hdf5Lock lock;
   const H5Plist access = hdf5_file_access();
-  H5File file(H5Fcreate(out.path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), "H5Fcreate", out.path,
-              ErrorKind::cannot_create);
+  H5File file(H5Fcreate(partial_path(out.path).c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()),
+              "H5Fcreate", out.path, ErrorKind::cannot_create);
   const std::array<hsize_t, 2> dims{narrow<hsize_t>(shape.rows), narrow<hsize_t>(shape.cols)};
   H5Dataset data = add_hdf5_dataset(file, rows, hdf5_stored_type(shape.dtype), dims);
   if (shape.dtype == DType::bf16) mark_bfloat16(data, to_string(rows));
@@ -162,9 +167,9 @@ RowPlace start_file(std::string_view format, const InputSpec& out, const Shape& 
 class RowWriter final : public VectorWriter {
  public:
   RowWriter(const InputSpec& out, std::string_view format, const Shape& shape)
-      : path_(out.path), partial_(out.path + ".partial"), shape_(shape) {
+      : path_(out.path), partial_(partial_path(out.path)), shape_(shape) {
     try {
-      place_ = start_file(format, {partial_, out.dataset}, shape);
+      place_ = start_file(format, out, shape);
       file_ = File::open_write(partial_, false);
     } catch (...) {
       ::unlink(partial_.c_str());

@@ -80,6 +80,7 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
       {"base_end", inputs.base_rows.end},
       {"nonfinite", std::string(config.drop_nonfinite ? "drop" : "error")},
       {"dropped_rows", summary.dropped_rows},
+      {"self_excluded", std::int64_t{config.exclude_self}},
       {"index", config.index},
       {"engine", facts.engine},
       {"devices", facts.device},

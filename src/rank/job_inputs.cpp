@@ -116,6 +116,11 @@ JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& c
       throw Error(ErrorKind::usage, "part " + std::to_string(config.part) + " of " +
                                         std::to_string(config.parts) + " has no rows: the base has only " +
                                         std::to_string(inputs.base->rows()));
+    if (config.exclude_self && config.k >= inputs.base->rows())
+      throw Error(ErrorKind::usage,
+                  "k = " + std::to_string(config.k) + ", but each of the " +
+                      std::to_string(inputs.base->rows()) + " rows of " + inputs.base->name() + " has only " +
+                      std::to_string(inputs.base->rows() - 1) + " others; name a smaller -k");
     inputs.warnings = input_warnings(config, inputs, comm.size());
   });
   return inputs;
@@ -138,7 +143,8 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
   shape.k = config.k;
   shape.n_ranks = comm.size();
   shape.batch = config.batch;
-  shape.has_ids = inputs.base->has_ids();
+  shape.has_ids = inputs.base->has_ids() && !config.exclude_self;
+  shape.exclude_self = config.exclude_self;
   const int own_threads = config.threads > 0 ? config.threads : default_threads(host);
   shape.threads = narrow<int>(comm.max(std::int64_t{own_threads}));
   shape.memory_bytes = config.memory_bytes > 0

@@ -114,6 +114,7 @@ io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs
       {"format", std::string(to_string(config.format))},
       {"index", config.index},
       {"nonfinite", config.drop_nonfinite ? "drop" : "error"},
+      {"neighbors of itself", config.exclude_self ? "excluded" : "allowed"},
       {"queries range", range_text(inputs.query_rows)},
       {"base rows", range_text(inputs.base_rows)},
   };
@@ -135,7 +136,11 @@ io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs
 
 JobOutput::JobOutput(const SearchJobConfig& config, const JobInputs& inputs, const JobShape& shape,
                      const comm::Communicator& comm)
-    : comm_(comm), path_(config.output), format_(config.format), nq_(shape.nq), k_(shape.k) {
+    : comm_(comm),
+      path_(config.output),
+      format_(config.format),
+      nq_(shape.nq),
+      searched_k_(shape.searched_k()) {
   comm::agree(comm_, [&] {
     if (comm_.is_root()) open_on_root(config, inputs, shape);
   });
@@ -200,7 +205,7 @@ void JobOutput::finish(io::Range rows) {
 
 TopK JobOutput::read_checkpoint(std::int64_t first_row, std::int64_t nq, Metric metric) const {
   const std::int64_t pass_nq = checkpoint_->queries.end - checkpoint_->queries.begin;
-  const io::ResultSlices saved(io::checkpoint_layout(path_, checkpoint_->slot, pass_nq, k_));
+  const io::ResultSlices saved(io::checkpoint_layout(path_, checkpoint_->slot, pass_nq, searched_k_));
   return saved.read(first_row - checkpoint_->queries.begin, nq, metric);
 }
 
@@ -209,7 +214,7 @@ void JobOutput::save_checkpoint(const io::Journal::Checkpoint& state,
   io::Journal::Checkpoint saved = state;
   saved.slot = checkpoint_ ? 1 - checkpoint_->slot : 0;
   const std::int64_t pass_nq = state.queries.end - state.queries.begin;
-  const io::ResultLayout layout = io::checkpoint_layout(path_, saved.slot, pass_nq, k_);
+  const io::ResultLayout layout = io::checkpoint_layout(path_, saved.slot, pass_nq, searched_k_);
   comm::agree(comm_, [&] {
     if (comm_.is_root()) io::File::open_write(layout.neighbors_path, false).close();
   });

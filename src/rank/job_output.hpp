@@ -69,7 +69,7 @@ class JobOutput {
   std::string path_;
   io::ResultFormat format_;
   std::int64_t nq_;
-  std::int64_t k_;
+  std::int64_t searched_k_;
   io::ResultLayout layout_;
   std::optional<io::OutputLock> lock_;
   std::optional<io::Journal> journal_;

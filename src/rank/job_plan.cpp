@@ -44,8 +44,9 @@ std::int64_t choose_batch(const JobShape& shape) {
 }
 
 kernels::CpuSearchPlan engine_plan(const JobShape& shape, std::int64_t rows, std::int64_t batch) {
-  return kernels::plan_cpu_search({.nb = rows, .nq = batch, .d = shape.d, .k = shape.k, .dtype = shape.dtype},
-                                  {.threads = shape.threads});
+  return kernels::plan_cpu_search(
+      {.nb = rows, .nq = batch, .d = shape.d, .k = shape.searched_k(), .dtype = shape.dtype},
+      {.threads = shape.threads});
 }
 
 /// What a rank holds besides base rows, for a batch and a number of resident queries.
@@ -53,12 +54,13 @@ std::vector<MemoryItem> fixed_items(const JobShape& shape, std::int64_t rows, st
                                     std::int64_t resident_queries) {
   std::vector<MemoryItem> items = {
       {"query batches (this one and the next)", 2 * batch * shape.d * 4},
-      {"answers of a batch and their exchange", 4 * batch * shape.k * kPairBytes},
+      {"answers of a batch and their exchange", 4 * batch * shape.searched_k() * kPairBytes},
       {"engine scratch", engine_plan(shape, rows, batch).scratch_bytes},
   };
   if (resident_queries > 0) {
     items.push_back({"resident queries", resident_queries * (shape.d + 1) * 4});
-    items.push_back({"running answers", ceil_div(resident_queries, shape.n_ranks) * shape.k * kPairBytes});
+    items.push_back(
+        {"running answers", ceil_div(resident_queries, shape.n_ranks) * shape.searched_k() * kPairBytes});
   }
   return items;
 }
@@ -151,7 +153,7 @@ JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
   plan.read_bytes = plan.passes * shape.rows * stored_row_bytes(shape) + shape.nq * shape.d * 4;
   plan.result_bytes = shape.nq * shape.k * kPairBytes;
   plan.scratch_bytes =
-      plan.result_bytes + (plan.groups > 1 ? 2 * plan.queries_per_pass * shape.k * kPairBytes : 0);
+      plan.result_bytes + (plan.groups > 1 ? 2 * plan.queries_per_pass * shape.searched_k() * kPairBytes : 0);
   plan.flops =
       2.0 * static_cast<double>(shape.nq) * static_cast<double>(shape.rows) * static_cast<double>(shape.d);
   if (roofs.flops_per_second > 0) plan.search_seconds = plan.flops / shape.n_ranks / roofs.flops_per_second;

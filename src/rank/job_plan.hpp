@@ -20,6 +20,10 @@ struct JobShape {
   std::int64_t memory_bytes = 0;  // that one rank may hold
   std::int64_t batch = 0;         // queries a batch; 0: chosen
   bool has_ids = false;           // the file carries 8 bytes of id a row
+  bool exclude_self = false;      // the queries are the base's rows, none is its own neighbor
+
+  /// Neighbors that are looked for: a row's own self may be among them.
+  std::int64_t searched_k() const { return exclude_self ? k + 1 : k; }
 };
 
 /// Speeds that turn a plan into time; zero where unknown.

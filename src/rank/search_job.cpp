@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <utility>
 
 #include "comm/agree.hpp"
@@ -68,6 +69,8 @@ class SearchJob {
   void search_batch(const QueryPass& pass, std::size_t batch, bool last_group);
   const RoutedBatch& routed_batch(const QueryPass& pass, std::size_t batch);
   void keep_running(std::size_t batch, TopK slice);
+  kernels::RowIds shard_ids() const;
+  TopK without_selves(std::int64_t first_row, TopK slice) const;
   void save(const QueryPass& pass, io::Range group, std::int64_t ahead_end);
   bool is_checkpoint_due() const;
   bool stop_after_batch(const QueryPass& pass, std::size_t batch, io::Range group, bool last_group);
@@ -267,7 +270,7 @@ void SearchJob::load_group(io::Range group) {
     });
   }
   const PhaseClock::Scope scope(clock_, Phase::search);
-  comm::agree(comm_, [&] { engine_->load(shard_.vectors.view(), shard_.row_ids()); });
+  comm::agree(comm_, [&] { engine_->load(shard_.vectors.view(), shard_ids()); });
   log_.info("loaded", {{"row_begin", shard_.rows.begin},
                        {"row_end", shard_.rows.end},
                        {"dropped", shard_.dropped_rows},
@@ -289,7 +292,7 @@ void SearchJob::run_pass(const QueryPass& pass, std::span<const io::Range> group
       prefetch_group(groups[g + 1]);
     else if (next != nullptr && summary_.plan.groups > 1)
       prefetch_group(cut_groups(summary_.plan, summary_.shape.rows, *next).front());
-    if (!pass.is_continued()) checker_->observe(shard_.vectors.view(), shard_.row_ids());
+    if (!pass.is_continued()) checker_->observe(shard_.vectors.view(), shard_ids());
     search_group(pass, groups[g], last_group);
   }
   if (summary_.stopped || pass.is_continued()) return;
@@ -308,7 +311,7 @@ void SearchJob::begin_pass(const QueryPass& pass, bool streamed) {
   batches_.resize(pass.batches.size());
   running_.assign(pass.batches.size(), TopK());
   for (std::size_t b = 0; streamed && b < pass.batches.size(); ++b)
-    running_[b] = TopK(slice_of(pass.batches[b]).size(), summary_.shape.k, config_.metric);
+    running_[b] = TopK(slice_of(pass.batches[b]).size(), summary_.shape.searched_k(), config_.metric);
   bounds_.assign(pass.batches.size(), {});
   if (pass.is_continued())
     restore_running(pass);
@@ -347,7 +350,9 @@ void SearchJob::choose_checked_queries(const QueryPass& pass) {
     }
   });
   comm_.broadcast_bytes(sample.data(), sample.bytes());
-  checker_->begin(std::move(sample), std::move(rows));
+  std::vector<GlobalId> selves;
+  if (config_.exclude_self) selves.assign(rows.begin(), rows.end());
+  checker_->begin(std::move(sample), std::move(rows), std::move(selves));
 }
 
 /// The batch as this rank must see it: sent once, and kept while the base streams past.
@@ -390,7 +395,7 @@ void SearchJob::search_group(const QueryPass& pass, io::Range group, bool last_g
 
 void SearchJob::search_batch(const QueryPass& pass, std::size_t batch, bool last_group) {
   const RoutedBatch& routed = routed_batch(pass, batch);
-  TopK slice = engine_->search(routed, bounds_[batch], summary_.shape.k);
+  TopK slice = engine_->search(routed, bounds_[batch], summary_.shape.searched_k());
   if (streamed_) {
     merge_into(slice, running_[batch]);
     if (!last_group) return keep_running(batch, std::move(slice));
@@ -398,10 +403,25 @@ void SearchJob::search_batch(const QueryPass& pass, std::size_t batch, bool last
   batches_[batch].reset();
   const PhaseClock::Scope scope(clock_, Phase::write);
   const io::Range rows = pass.batches[batch];
-  comm::agree(comm_, [&] { output_->write(rows.begin + slice_of(rows).begin, slice); });
+  const std::int64_t first_row = rows.begin + slice_of(rows).begin;
+  comm::agree(comm_, [&] { output_->write(first_row, without_selves(first_row, std::move(slice))); });
   output_->finish(rows);
   summary_.queries_done += rows.end - rows.begin;
   log_.info("finished", {{"query_begin", rows.begin}, {"query_end", rows.end}});
+}
+
+/// Ids of the shard's rows. Of a graph they are row numbers, whatever the file has.
+kernels::RowIds SearchJob::shard_ids() const {
+  if (config_.exclude_self) return {shard_.rows.begin, {}};
+  return shard_.row_ids();
+}
+
+/// A batch's slice as it is written. @param first_row  of the result
+TopK SearchJob::without_selves(std::int64_t first_row, TopK slice) const {
+  if (!config_.exclude_self) return slice;
+  std::vector<GlobalId> selves(static_cast<std::size_t>(slice.nq()));
+  std::iota(selves.begin(), selves.end(), first_row);
+  return without_entries(slice, selves);
 }
 
 /// Keeps this rank's slice of a batch, and gives all ranks the distances that further rows have to reach.
@@ -508,7 +528,7 @@ void SearchJob::finish() {
   summary_.merge =
       config_.merge != "auto"
           ? config_.merge
-          : std::string(merge::choose_merge(comm_.size(), summary_.plan.batch, summary_.shape.k));
+          : std::string(merge::choose_merge(comm_.size(), summary_.plan.batch, summary_.shape.searched_k()));
   summary_.pure_read_seconds = comm_.max(read_seconds_);
   summary_.ranks = gather_reports(own_report(), comm_);
   for (const RankReport& rank : summary_.ranks) summary_.counters += rank.counters;

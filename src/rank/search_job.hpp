@@ -40,6 +40,8 @@ struct SearchJobConfig {
   int part = 0;  // this job searches the part-th of `parts` contiguous pieces of the base
   int parts = 1;
   bool drop_nonfinite = false;
+  // Queries and base are the same rows, whole: no row is its own neighbor, and ids are row numbers.
+  bool exclude_self = false;
   bool overwrite = false;
   bool resume = true;
   std::int64_t self_check_queries = 16;  // re-computed in fp64 at the end

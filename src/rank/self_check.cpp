@@ -70,9 +70,10 @@ std::vector<std::int64_t> SelfChecker::choose(std::int64_t nq, std::int64_t coun
   return {rows.begin(), rows.end()};
 }
 
-void SelfChecker::begin(Matrix queries, std::vector<std::int64_t> result_rows) {
+void SelfChecker::begin(Matrix queries, std::vector<std::int64_t> result_rows, std::vector<GlobalId> selves) {
   queries_ = std::move(queries);
   result_rows_ = std::move(result_rows);
+  selves_ = std::move(selves);
   best_.assign(result_rows_.size(), {});
 }
 
@@ -95,6 +96,7 @@ void SelfChecker::observe_query(std::int64_t query, TypedView base, const kernel
   const auto limit = static_cast<std::size_t>(4 * (k_ + kSpare) + 4096);
   std::vector<float> row(static_cast<std::size_t>(base.cols));
   for (std::int64_t r = 0; r < base.rows; ++r) {
+    if (!selves_.empty() && ids[r] == selves_[static_cast<std::size_t>(query)]) continue;
     to_float32(base.dtype, base.row(r), base.cols, row.data());
     entries.push_back({distance_of(metric_, queries_.as<float>().row(query), row.data(), base.cols), ids[r]});
     if (entries.size() >= limit) keep_best(entries);

@@ -23,7 +23,8 @@ class SelfChecker {
   static std::vector<std::int64_t> choose(std::int64_t nq, std::int64_t count);
 
   /// Starts a pass. @param queries  float32, one row for each of `result_rows`; the same on every rank
-  void begin(Matrix queries, std::vector<std::int64_t> result_rows);
+  /// @param selves  empty, or for each query the id that is no neighbor of it
+  void begin(Matrix queries, std::vector<std::int64_t> result_rows, std::vector<GlobalId> selves);
 
   /// Takes in this rank's rows of one shard group.
   /// @par Cost  2 * sample * rows * d flops in double, spread over the threads
@@ -50,6 +51,7 @@ class SelfChecker {
   int threads_;
   Matrix queries_;
   std::vector<std::int64_t> result_rows_;
+  std::vector<GlobalId> selves_;
   std::vector<std::vector<Entry>> best_;  // of each sampled query, a few more than k
 };
 

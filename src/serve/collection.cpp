@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "io/vector_source.hpp"
+#include "rank/host_info.hpp"
 #include "rank/shard_map.hpp"
 
 namespace mpishards::serve {
@@ -25,6 +26,19 @@ void check_source(const io::VectorSource& source) {
     throw Error(ErrorKind::data, problem);
   if (source.rows() == 0)
     throw Error(ErrorKind::data, source.name() + " is empty: there is nothing to search in");
+}
+
+/// Before anything is read: what does not fit is refused with the numbers.
+void check_memory(const io::VectorSource& source, io::Range rows) {
+  const DType kept = source.dtype() == DType::f64 ? DType::f32 : source.dtype();
+  const std::int64_t id_bytes = source.has_ids() ? 3 * static_cast<std::int64_t>(sizeof(GlobalId)) : 0;
+  const std::int64_t row_bytes = source.cols() * static_cast<std::int64_t>(size_bytes(kept)) + id_bytes;
+  const std::int64_t needed = (rows.end - rows.begin) * row_bytes;
+  const std::int64_t available = rank::available_memory_bytes();
+  if (needed > available)
+    throw Error(ErrorKind::os, source.name() + ": this rank's " + std::to_string(rows.end - rows.begin) +
+                                   " rows need " + std::to_string(needed) + " bytes, its host has " +
+                                   std::to_string(available) + " left; use more hosts");
 }
 
 double phase_seconds(const PhaseClock& clock, Phase phase) {
@@ -52,6 +66,7 @@ CollectionPart::CollectionPart(const CollectionSpec& spec, const comm::Communica
   file_rows_ = base->rows();
   has_ids_ = base->has_ids();
   const io::Range rows = rank::ShardMap({0, file_rows_}, comm.size()).shard(comm.rank());
+  check_memory(*base, rows);
   shard_ = rank::ShardLoader(*base, spec.drop_nonfinite).load(rows);
   for (std::size_t row = 0; row < shard_.ids.size(); ++row)
     by_id_.emplace_back(shard_.ids[row], static_cast<std::int64_t>(row));

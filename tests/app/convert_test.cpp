@@ -153,6 +153,13 @@ TEST(Convert, refuses_what_would_lose_a_file) {
   EXPECT_EQ(read_f32(in), ramp(5));
 }
 
+TEST(Convert, messages_name_the_file_that_was_asked_for) {
+  const TemporaryFolder folder;
+  expect_refusal(ErrorKind::usage,
+                 {write_f32(folder / "in.fbin", ramp(5)), folder / "out.npy", "--dtype", "bf16"},
+                 "out.npy: .npy has no bfloat16");
+}
+
 TEST(Convert, wrong_calls_are_usage_errors) {
   const TemporaryFolder folder;
   const std::string in = write_f32(folder / "in.fbin", ramp(5));

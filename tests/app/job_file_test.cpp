@@ -69,7 +69,8 @@ TEST(JobFile, missing_file_is_missing_input) {
 
 TEST(JobFile, the_ones_that_are_shipped_are_valid) {
   const Settings job = read_job_file(MPISHARDS_SOURCE_DIR "/jobs/fashion_mnist.toml");
-  const SearchOptions options = to_search_options(combine({}, {}, job), "");
+  const BatchOptions options =
+      to_batch_options(BatchKind::search, combine(BatchKind::search, {}, {}, job), "");
   EXPECT_EQ(options.job.k, 100);
   EXPECT_EQ(options.job.metric, Metric::l2);
 }

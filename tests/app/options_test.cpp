@@ -17,7 +17,7 @@ using testing::HasSubstr;
 
 Settings from_flags(const Arguments& arguments) {
   Cli cli("search", "", "", "example");
-  declare_options(cli);
+  declare_options(cli, options_of(BatchKind::search));
   return flag_settings(*cli.parse(arguments, comm::Communicator()));
 }
 
@@ -46,12 +46,13 @@ Arguments with_needed(Arguments more) {
   return more;
 }
 
-SearchOptions options_of(const Arguments& arguments) {
-  return to_search_options(combine(from_flags(with_needed(arguments)), {}, {}), "command");
+BatchOptions options_of(const Arguments& arguments) {
+  return to_batch_options(BatchKind::search,
+                          combine(BatchKind::search, from_flags(with_needed(arguments)), {}, {}), "command");
 }
 
 TEST(Options, defaults_are_those_of_the_table) {
-  const SearchOptions options = options_of({});
+  const BatchOptions options = options_of({});
   EXPECT_EQ(options.job.k, 10);
   EXPECT_EQ(options.job.metric, Metric::l2);
   EXPECT_EQ(options.job.merge, "auto");
@@ -63,36 +64,36 @@ TEST(Options, defaults_are_those_of_the_table) {
 }
 
 TEST(Options, every_flag_reaches_its_place) {
-  const SearchOptions options = options_of({"-k",
-                                            "1k",
-                                            "--metric",
-                                            "cosine",
-                                            "--engine",
-                                            "cpu",
-                                            "--merge",
-                                            "gather",
-                                            "--batch",
-                                            "256",
-                                            "--memory",
-                                            "2GiB",
-                                            "--threads",
-                                            "3",
-                                            "--format",
-                                            "npy",
-                                            "--queries-range",
-                                            "5:20",
-                                            "--part",
-                                            "2/7",
-                                            "--nonfinite",
-                                            "drop",
-                                            "--self-check",
-                                            "0",
-                                            "--overwrite",
-                                            "--no-resume",
-                                            "--dry-run",
-                                            "--json",
-                                            "-qv",
-                                            "--report=false"});
+  const BatchOptions options = options_of({"-k",
+                                           "1k",
+                                           "--metric",
+                                           "cosine",
+                                           "--engine",
+                                           "cpu",
+                                           "--merge",
+                                           "gather",
+                                           "--batch",
+                                           "256",
+                                           "--memory",
+                                           "2GiB",
+                                           "--threads",
+                                           "3",
+                                           "--format",
+                                           "npy",
+                                           "--queries-range",
+                                           "5:20",
+                                           "--part",
+                                           "2/7",
+                                           "--nonfinite",
+                                           "drop",
+                                           "--self-check",
+                                           "0",
+                                           "--overwrite",
+                                           "--no-resume",
+                                           "--dry-run",
+                                           "--json",
+                                           "-qv",
+                                           "--report=false"});
   const rank::SearchJobConfig& job = options.job;
   EXPECT_EQ(job.k, 1000);
   EXPECT_EQ(job.metric, Metric::cosine);
@@ -126,13 +127,14 @@ TEST(Options, a_comma_is_part_of_a_file_name) {
 
 TEST(Options, format_follows_the_suffix_unless_it_is_named) {
   const Settings flags = from_flags({"--base", "b.fbin", "--queries", "q.fbin", "-o", "out.ibin"});
-  EXPECT_EQ(to_search_options(combine(flags, {}, {}), "").job.format, io::ResultFormat::ibin);
+  EXPECT_EQ(to_batch_options(BatchKind::search, combine(BatchKind::search, flags, {}, {}), "").job.format,
+            io::ResultFormat::ibin);
 }
 
 TEST(Options, flag_wins_over_environment_over_job_file_over_default) {
   const Settings job = parse_job_text("k = 2\nbatch = 20\nmetric = \"ip\"\n", "job.toml");
   const Settings environment = from_environment({{"MPISHARDS_K", "3"}, {"MPISHARDS_BATCH", "30"}});
-  const Settings settings = combine(from_flags({"-k", "4"}), environment, job);
+  const Settings settings = combine(BatchKind::search, from_flags({"-k", "4"}), environment, job);
   EXPECT_EQ(settings.at("k").text(), "4");
   EXPECT_EQ(settings.at("k").origin, Origin::flag);
   EXPECT_EQ(settings.at("batch").text(), "30");
@@ -161,7 +163,7 @@ TEST(Options, bad_flags_are_usage_errors_that_name_the_flag) {
       {{"--part", "1"}, "is no part"},
   };
   for (const auto& test : kCases) {
-    const Error error = failure_of([&] { combine(from_flags(test.arguments), {}, {}); });
+    const Error error = failure_of([&] { combine(BatchKind::search, from_flags(test.arguments), {}, {}); });
     EXPECT_EQ(error.kind(), ErrorKind::usage) << error.what();
     EXPECT_THAT(error.what(), HasSubstr(test.says));
     EXPECT_THAT(error.what(), HasSubstr(test.arguments.front().substr(0, test.arguments.front().find('='))));
@@ -176,7 +178,7 @@ TEST(Options, unknown_flag_names_the_nearest) {
 
 TEST(Options, bad_environment_is_a_config_error_even_where_a_flag_wins) {
   const Error error = failure_of([] {
-    combine(from_flags({"-k", "4"}), from_environment({{"MPISHARDS_K", "many"}}), {});
+    combine(BatchKind::search, from_flags({"-k", "4"}), from_environment({{"MPISHARDS_K", "many"}}), {});
   });
   EXPECT_EQ(error.kind(), ErrorKind::config);
   EXPECT_THAT(error.what(), HasSubstr("MPISHARDS_K"));
@@ -185,7 +187,7 @@ TEST(Options, bad_environment_is_a_config_error_even_where_a_flag_wins) {
 TEST(Options, flags_are_true_or_false) {
   EXPECT_EQ(failure_of([] { from_flags({"--overwrite=maybe"}); }).kind(), ErrorKind::usage);
   const Error error = failure_of([] {
-    combine({}, from_environment({{"MPISHARDS_OVERWRITE", "maybe"}}), {});
+    combine(BatchKind::search, {}, from_environment({{"MPISHARDS_OVERWRITE", "maybe"}}), {});
   });
   EXPECT_EQ(error.kind(), ErrorKind::config);
   EXPECT_THAT(error.what(), HasSubstr("'maybe' is neither true nor false"));
@@ -193,16 +195,17 @@ TEST(Options, flags_are_true_or_false) {
 
 TEST(Options, missing_inputs_and_output_are_named) {
   for (const std::string name : {"base", "queries", "output"}) {
-    Settings settings = combine(from_flags(kNeeded), {}, {});
+    Settings settings = combine(BatchKind::search, from_flags(kNeeded), {}, {});
     settings.erase(name);
-    const Error error = failure_of([&] { to_search_options(settings, ""); });
+    const Error error = failure_of([&] { to_batch_options(BatchKind::search, settings, ""); });
     EXPECT_EQ(error.kind(), ErrorKind::usage);
     EXPECT_THAT(error.what(), HasSubstr("--" + name + " is missing"));
   }
 }
 
 TEST(Options, printed_configuration_is_a_job_file_with_the_same_meaning) {
-  const Settings settings = combine(from_flags(with_needed({"-k", "1k", "--memory", "8GiB", "--part", "1/3",
+  const Settings settings = combine(BatchKind::search,
+                                    from_flags(with_needed({"-k", "1k", "--memory", "8GiB", "--part", "1/3",
                                                             "--overwrite", "--base", "with \"quote\".fbin"})),
                                     {}, {});
   const Settings again = parse_job_text(to_toml(settings, true), "printed.toml");
@@ -211,13 +214,13 @@ TEST(Options, printed_configuration_is_a_job_file_with_the_same_meaning) {
 }
 
 TEST(Options, origin_is_printed_beside_every_value) {
-  const std::string text = to_toml(combine(from_flags({"-k", "5"}), {}, {}), true);
+  const std::string text = to_toml(combine(BatchKind::search, from_flags({"-k", "5"}), {}, {}), true);
   EXPECT_THAT(text, testing::ContainsRegex("k = 5 +# flag -k\n"));
   EXPECT_THAT(text, testing::ContainsRegex("metric = \"l2\" +# default\n"));
 }
 
 TEST(Options, settings_survive_broadcasting) {
-  const Settings settings = combine(from_flags(with_needed({"-k", "5"})), {}, {});
+  const Settings settings = combine(BatchKind::search, from_flags(with_needed({"-k", "5"})), {}, {});
   const Settings again = deserialize_settings(serialize(settings));
   ASSERT_EQ(again.size(), settings.size());
   for (const auto& [name, setting] : settings) {

@@ -139,5 +139,21 @@ TEST(MergeRows, leaves_the_rest_alone_where_inputs_are_shorter) {
   EXPECT_EQ(out, expected);
 }
 
+TEST(TopK, entries_left_out_close_the_gap_and_the_last_goes_where_there_is_none) {
+  TopK rows(3, 3, Metric::l2);
+  const GlobalId ids[] = {4, 5, 6, 6, 4, 5, 7, 8, 9};
+  for (std::int64_t i = 0; i < 9; ++i) {
+    rows.neighbors()[i] = ids[i];
+    rows.distances()[i] = static_cast<float>(i);
+  }
+  const std::vector<GlobalId> selves = {4, 5, 6};
+  const TopK left = without_entries(rows, selves);
+  ASSERT_EQ(left.k(), 2);
+  EXPECT_EQ(std::vector<GlobalId>(left.neighbors(), left.neighbors() + 6),
+            (std::vector<GlobalId>{5, 6, 6, 4, 7, 8}));
+  EXPECT_EQ(std::vector<float>(left.distances(), left.distances() + 6),
+            (std::vector<float>{1, 2, 3, 4, 6, 7}));
+}
+
 }  // namespace
 }  // namespace mpishards

@@ -1,6 +1,9 @@
 """The command line as a person and a script meet it: help, typos, who wins, nothing touched, output that parses."""
 
+import contextlib
 import json
+import os
+import pty
 import re
 import subprocess
 
@@ -9,7 +12,8 @@ import pytest
 import support
 
 USAGE, MISSING, UNAVAILABLE, CONFIG = 64, 66, 69, 78
-COMMANDS = ["search", "serve", "ping", "query", "eval", "merge", "info", "convert", "plan", "doctor", "bench", "version"]
+COMMANDS = ["search", "graph", "serve", "ping", "query", "eval", "merge", "info", "convert", "plan", "doctor", "bench",
+            "version"]
 DIM, ROWS, QUERIES = 8, 60, 7
 
 
@@ -234,6 +238,20 @@ def test_report_ends_with_result_ok(work):
 def test_without_report_only_the_result_is_left(work):
     support.search(search_line(work, "--report=false")[1:])
     assert sorted(path.name for path in work.iterdir()) == ["out.h5", "v.h5"]
+
+
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_progress_on_a_terminal_is_a_bar_also_behind_mpirun(work, ranks):
+    watched, terminal = pty.openpty()
+    process = support.start(search_line(work), np=ranks, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal's end, once its last writer is gone
+        while part := os.read(watched, 4096):
+            shown += part
+    os.close(watched)
+    assert process.wait(timeout=60) == 0
+    assert re.search(rb"\r\[=+\] 100.0 %  \d+ queries/s  ETA 0:00", shown), shown.decode()
 
 
 def test_progress_that_nobody_watches_is_no_bar(work):

@@ -148,6 +148,12 @@ def test_a_full_queue_answers_resource_exhausted_and_the_server_lives_on(file, t
         assert found["deadline"] == "DEADLINE_EXCEEDED", found
 
 
+def test_a_request_of_100000_queries_is_answered_and_k_reaches_all_rows(file, tmp_path):
+    with served.Server(tmp_path, [f"points={file}"]) as server:
+        found = ask(server.address, "limits.py", collection="points", dim=DIM, many=100000, rows=ROWS)
+        assert found == {"many": 0, "all": 0}, found
+
+
 def test_a_unix_socket(file, tmp_path):
     with served.Server(tmp_path, [f"points={file}"], np=None, more=["--listen", f"unix:{tmp_path}/s"]) as server:
         assert server.address == f"unix:{tmp_path}/s"

@@ -115,7 +115,8 @@ class OwnResult : public testing::TestWithParam<ResultFormat> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Formats, OwnResult,
-                         testing::Values(ResultFormat::h5, ResultFormat::npy, ResultFormat::ibin),
+                         testing::Values(ResultFormat::h5, ResultFormat::npy, ResultFormat::ibin,
+                                         ResultFormat::csr),
                          [](const auto& format) { return std::string(to_string(format.param)); });
 
 TEST_P(OwnResult, is_read_with_its_attributes) {
@@ -254,6 +255,14 @@ TEST(GroundTruth, that_is_absent_or_of_no_known_format_is_refused) {
       ErrorKind::data, [&] { open_result(folder / "truth.txt"); }, "HDF5", ".ivecs");
   expect_error(
       ErrorKind::data, [&] { open_result(folder.path()); }, folder.path());
+}
+
+TEST(GroundTruth, is_a_whole_file) {
+  const test::TemporaryFolder folder;
+  add_ids<std::int32_t>(folder / "truth.hdf5", H5T_NATIVE_INT32);
+  expect_error(
+      ErrorKind::usage, [&] { open_result(folder / "truth.hdf5:neighbors"); }, "whole file",
+      "give " + (folder / "truth.hdf5"));
 }
 
 TEST(GroundTruth, that_crashes_the_hdf5_library_is_refused) {

@@ -59,7 +59,8 @@ class Results : public testing::TestWithParam<ResultFormat> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Formats, Results,
-                         testing::Values(ResultFormat::h5, ResultFormat::npy, ResultFormat::ibin),
+                         testing::Values(ResultFormat::h5, ResultFormat::npy, ResultFormat::ibin,
+                                         ResultFormat::csr),
                          [](const auto& format) { return std::string(to_string(format.param)); });
 
 TEST_P(Results, come_back_as_they_were_written) {

@@ -4,6 +4,7 @@
 
 namespace mpishards::app {
 
+int run_graph(const Arguments& arguments, const comm::Communicator& world);
 int run_search(const Arguments& arguments, const comm::Communicator& world);
 int run_serve(const Arguments& arguments, const comm::Communicator& world);
 int run_ping(const Arguments& arguments, const comm::Communicator& world);

@@ -1,126 +1,22 @@
-#include <cstdio>
-#include <optional>
-#include <string>
-
-#include "app/cli.hpp"
+#include "app/batch_command.hpp"
 #include "app/commands/commands.hpp"
-#include "app/html_report.hpp"
-#include "app/job_start.hpp"
-#include "app/options.hpp"
-#include "app/plan_output.hpp"
-#include "app/progress.hpp"
-#include "app/report.hpp"
-#include "app/shell_line.hpp"
-#include "app/signals.hpp"
-#include "comm/agree.hpp"
-#include "core/error.hpp"
-#include "io/file.hpp"
 
 namespace mpishards::app {
 
-namespace {
-
-Cli search_cli() {
-  Cli cli(
-      "search", "--base FILE... --queries FILE -o FILE [options]",
-      "Finds the k nearest base vectors of every query, exactly, on all ranks of an MPI job.\n"
-      "Every option is also a key of the --job file (TOML) and an environment variable\n"
-      "(MPISHARDS_QUERIES_RANGE for --queries-range); flags win over the environment, that over the file.",
-      "mpirun -n 4 mpishards search --base emb.h5:/train --queries q.h5:/test -k 100 --metric l2 -o "
-      "result.h5\n"
-      "  srun --mpi=pmix mpishards search --job jobs/fashion_mnist.toml --memory 8GiB");
-  declare_options(cli);
-  return cli;
-}
-
-/// Everything that is said about the search, as one text; empty if --help was asked for.
-std::string gather_settings(const Arguments& arguments, const comm::Communicator& world) {
-  Cli cli = search_cli();
-  std::optional<Settings> settings = read_settings(cli, arguments, world);
-  if (!settings) return "";
-  expand_input_settings(*settings);
-  to_search_options(*settings, "");  // whatever is wrong with them is said once, not by every rank
-  return serialize(*settings);
-}
-
-int print_dry_run(const SearchOptions& options, const comm::Communicator& world) {
-  const rank::PreparedJob prepared = rank::prepare_search_job(options.job, world);
-  if (!world.is_root()) return 0;
-  if (options.json) {
-    nlohmann::json plan = plan_json(prepared.plan, prepared.shape);
-    plan["warnings"] = prepared.warnings;
-    std::printf("%s\n", plan.dump(2).c_str());
-    return 0;
-  }
-  std::fputs(rank::to_string(prepared.plan, prepared.shape).c_str(), stdout);
-  for (const std::string& warning : prepared.warnings) std::printf("warning: %s\n", warning.c_str());
-  return 0;
-}
-
-void announce(const rank::PreparedJob& prepared) {
-  std::fputs(rank::to_string(prepared.plan, prepared.shape).c_str(), stderr);
-  for (const std::string& warning : prepared.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
-}
-
-/// However the run ends, signals that come behind it are none of its user's.
-struct SilenceAtEnd {
-  ~SilenceAtEnd() { silence_stop_signals(); }
-};
-
-rank::SearchSummary run_with_progress(const SearchOptions& options, const comm::Communicator& world) {
-  ProgressDisplay display(options.job.output, ProgressDisplay::style_for(stderr, options.quiet), stderr);
-  rank::JobObserver observer;
-  observer.began = [&](const rank::Progress& progress, const std::string& resumed) {
-    if (!options.quiet && !resumed.empty()) std::fprintf(stderr, "resuming: %s\n", resumed.c_str());
-    display.begin(progress);
-  };
-  observer.progress = [&](const rank::Progress& progress) { display.update(progress); };
-  if (!options.quiet) observer.prepared = announce;
-  const SilenceAtEnd silence_at_end;
-  rank::SearchSummary summary = rank::run_search_job(options.job, world, observer);
-  if (world.is_root()) display.end(!summary.stopped);
-  return summary;
-}
-
-void print_summary(const SearchOptions& options, const rank::SearchSummary& summary) {
-  if (options.json)
-    std::printf("%s\n", report_json(options.job, summary).dump(2).c_str());
-  else if (!options.quiet && !summary.stopped)
-    std::fputs(report_text(options.job, summary).c_str(), stdout);
-  if (summary.stopped && !options.quiet)
-    std::fputs("mpishards: stopped cleanly; run the same command again to resume\n", stderr);
-}
-
-void write_reports(const SearchOptions& options, const rank::SearchSummary& summary) {
-  if (!options.report || summary.stopped) return;
-  const std::string& out = options.job.output;
-  io::write_text_atomically(out + ".report.json", report_json(options.job, summary).dump(2) + "\n");
-  io::write_text_atomically(out + ".report.html", report_html(options.job, summary));
-}
-
-}  // namespace
-
 int run_search(const Arguments& arguments, const comm::Communicator& world) {
-  refuse_copies(world);
-  const std::string text = decide_on_root(world, [&] { return gather_settings(arguments, world); });
-  if (text.empty()) return 0;
-  const Settings settings = deserialize_settings(text);
-  const SearchOptions options = to_search_options(settings, shell_line("search", arguments));
-  if (options.verbose && world.is_root()) std::fputs(to_toml(settings, true).c_str(), stderr);
-  if (options.dry_run) return print_dry_run(options, world);
-
-  install_stop_signals(world.is_root() && !options.quiet);
-  const rank::SearchSummary summary = run_with_progress(options, world);
-  decide_on_root(world, [&]() -> std::string {
-    print_summary(options, summary);
-    write_reports(options, summary);
-    return "";
-  });
-  if (summary.stopped) return exit_code(ErrorKind::stopped);
-  bool trusted = is_trusted(summary);
-  world.broadcast(trusted);
-  if (!trusted && world.is_root()) std::fprintf(stderr, "mpishards: %s\n", verdict(summary).c_str());
-  return trusted ? 0 : exit_code(ErrorKind::internal);
+  const BatchCommand command = {
+      .kind = BatchKind::search,
+      .usage = "--base FILE... --queries FILE -o FILE [options]",
+      .description =
+          "Finds the k nearest base vectors of every query, exactly, on all ranks of an MPI job.\n"
+          "Every option is also a key of the --job file (TOML) and an environment variable\n"
+          "(MPISHARDS_QUERIES_RANGE for --queries-range); flags win over the environment, that over the "
+          "file.",
+      .example =
+          "mpirun -n 4 mpishards search --base emb.h5:/train --queries q.h5:/test -k 100 --metric l2 -o "
+          "result.h5\n"
+          "  srun --mpi=pmix mpishards search --job jobs/fashion_mnist.toml --memory 8GiB"};
+  return run_batch_command(command, arguments, world);
 }
 
 }  // namespace mpishards::app

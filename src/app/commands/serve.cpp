@@ -19,9 +19,9 @@ Cli serve_cli() {
   Cli cli(
       "serve", "--collection NAME=FILE[:DATASET]... [options]",
       "Keeps collections in the memory of all ranks and answers exact nearest-neighbour searches of Milvus\n"
-      "clients until SIGTERM or SIGUSR1; SIGHUP or SIGUSR2 reads the files again. Every option is also a "
-      "key\n"
-      "of the --job file (TOML) and an environment variable (MPISHARDS_LISTEN for --listen).",
+      "clients until SIGTERM or SIGUSR1; SIGHUP or SIGUSR2 reads the files again.\n"
+      "Every option is also a key of the --job file (TOML) and an environment variable\n"
+      "(MPISHARDS_LISTEN for --listen); flags win over the environment, that over the file.",
       "mpirun -n 4 mpishards serve --collection docs=emb.h5:/train --metric cosine --listen 127.0.0.1:19530\n"
       "  srun --mpi=pmix mpishards serve --collection docs=emb.h5 --listen 0.0.0.0:19530 --token-file tokens "
       "--discovery-file server.addr");
@@ -32,11 +32,12 @@ Cli serve_cli() {
 /// Everything that is said about the server, as one text; empty if --help was asked for.
 std::string gather_settings(const Arguments& arguments, const comm::Communicator& world) {
   Cli cli = serve_cli();
-  std::optional<Settings> settings = read_settings(cli, arguments, world, serve_options());
-  if (!settings) return "";
-  expand_collection_settings(*settings);
-  to_server_config(*settings);  // whatever is wrong with them is said once, not by every rank
-  return serialize(*settings);
+  const std::optional<SettingSources> said = read_settings(cli, arguments, world, serve_options());
+  if (!said) return "";
+  Settings settings = combine(said->flags, said->environment, said->job_file, serve_options());
+  expand_collection_settings(settings);
+  to_server_config(settings);  // whatever is wrong with them is said once, not by every rank
+  return serialize(settings);
 }
 
 }  // namespace

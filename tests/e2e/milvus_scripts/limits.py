@@ -1,6 +1,7 @@
 """Asks for too much, too late, and then for something reasonable; prints the codes.
 
-Usage: limits.py ADDRESS FACTS   where FACTS is JSON: collection, dim.
+Usage: limits.py ADDRESS FACTS   where FACTS is JSON: collection, dim; with many and rows it asks for that many queries
+instead, and for all rows.
 """
 
 import json
@@ -27,4 +28,7 @@ def search(nq, limit, timeout=20):
         return error.code().name
 
 
+if "many" in FACTS:
+    print(json.dumps({"many": search(FACTS["many"], 3, timeout=60), "all": search(2, FACTS["rows"])}))
+    sys.exit()
 print(json.dumps({"huge": search(5000, 300), "deadline": search(10, 1, timeout=1e-6), "after": search(3, 5)}))
