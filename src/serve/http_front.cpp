@@ -313,7 +313,7 @@ class HttpFront final : public Front {
   }
 
   void add_routes() {
-    get("/healthz", [this](const httplib::Request& request) { return healthz(request); });
+    get("/healthz", [](const httplib::Request& request) { return healthz(request); });
     get("/readyz", [this](const httplib::Request& /*request*/) { return readyz(); });
     get("/metrics", [this](const httplib::Request& /*request*/) { return metrics(); });
     get("/version", [](const httplib::Request& /*request*/) { return version_answer(); });

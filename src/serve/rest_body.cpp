@@ -34,11 +34,14 @@ class BodyReader final : public nlohmann::json_sax<Json> {
   bool binary(binary_t& /*bytes*/) override { throw RestSyntaxError("the body is not JSON text"); }
 
   bool start_object(std::size_t /*size*/) override {
-    if (is_in_row_) refuse_row();
+    if (is_in_row_ || (is_in_vectors() && n_rows_ > 0)) refuse_row();
     return open(Json::object());
   }
   bool key(string_t& name) override {
     key_ = name;
+    if (open_.size() == 1 && key_ == kVectorsKey && std::exchange(has_data_, true)) {
+      throw RestSyntaxError("data is there twice");
+    }
     return true;
   }
   bool end_object() override { return close(); }
@@ -76,7 +79,7 @@ class BodyReader final : public nlohmann::json_sax<Json> {
 
   template <class Value>
   bool value(Value&& value) {
-    if (is_in_row_) refuse_row();
+    if (is_in_row_ || (is_in_vectors() && n_rows_ > 0)) refuse_row();
     place(Json(std::forward<Value>(value)));
     return true;
   }
@@ -87,7 +90,6 @@ class BodyReader final : public nlohmann::json_sax<Json> {
     }
     if (open_.empty() && !container.is_object()) throw RestSyntaxError("the body has to be a JSON object");
     if (open_.size() == 1) is_vectors_ = container.is_array() && key_ == kVectorsKey;
-    if (is_vectors_ && open_.size() == 1 && n_rows_ > 0) throw RestSyntaxError("data is there twice");
     open_.push_back(place(std::move(container)));
     return true;
   }
@@ -116,6 +118,7 @@ class BodyReader final : public nlohmann::json_sax<Json> {
   }
 
   bool start_row() {
+    if (!open_.back()->empty()) refuse_row();
     is_in_row_ = true;
     row_begin_ = values_.size();
     return true;
@@ -144,6 +147,7 @@ class BodyReader final : public nlohmann::json_sax<Json> {
   std::string key_;
   bool is_vectors_ = false;  // the open member of the body is the list of vectors
   bool is_in_row_ = false;
+  bool has_data_ = false;
   std::vector<float> values_;
   std::size_t row_begin_ = 0;
   std::int64_t n_rows_ = 0;

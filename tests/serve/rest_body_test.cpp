@@ -58,9 +58,11 @@ TEST(RestBody, refuses_what_is_no_object) {
 TEST(RestBody, refuses_vectors_that_are_none) {
   for (const char* text :
        {R"({"data":[[1,2],[3]]})", R"({"data":[[1],[2,3]]})", R"({"data":[[]]})", R"({"data":[["a"]]})",
-        R"({"data":[[1,null]]})", R"({"data":[[[1]]]})", R"({"data":[[{"a":1}]]})", R"({"data":[[true]]})"})
+        R"({"data":[[1,null]]})", R"({"data":[[[1]]]})", R"({"data":[[{"a":1}]]})", R"({"data":[[true]]})",
+        R"({"data":[[1],5]})", R"({"data":[5,[1]]})", R"({"data":[[1],{}]})"})
     EXPECT_THROW(parse_rest_body(text), RequestError) << text;
   EXPECT_THROW(parse_rest_body(R"({"data":[[1]],"data":[[2]]})"), RestSyntaxError);
+  EXPECT_THROW(parse_rest_body(R"({"data":[[1]],"data":7})"), RestSyntaxError);
 }
 
 TEST(RestBody, depth_and_number_of_values_are_limited) {
