@@ -38,7 +38,9 @@ if(TARGET mpishards_kernels_cuda)
 endif()
 install(TARGETS ${EXPORTED} EXPORT mpishards ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev)
 install(DIRECTORY src/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mpishards COMPONENT dev
-        FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh")
+        FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh" PATTERN "*.inc")
+install(DIRECTORY "${CMAKE_BINARY_DIR}/src/serve/proto/" DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mpishards COMPONENT dev
+        FILES_MATCHING PATTERN "*.pb.h" PATTERN "CMakeFiles" EXCLUDE)
 install(EXPORT mpishards NAMESPACE mpishards:: FILE mpishardsTargets.cmake DESTINATION ${PACKAGE_DIR} COMPONENT dev)
 configure_package_config_file(cmake/mpishardsConfig.cmake.in "${CMAKE_BINARY_DIR}/mpishardsConfig.cmake"
                               INSTALL_DESTINATION ${PACKAGE_DIR})
@@ -66,5 +68,6 @@ set(CPACK_DEBIAN_DEV_PACKAGE_NAME mpishards-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
 string(CONCAT CPACK_DEBIAN_DEV_PACKAGE_DEPENDS
   "libopenmpi-dev, libhdf5-openmpi-dev, libopenblas-dev, libxxhash-dev, libhwloc-dev, libspdlog-dev, "
-  "libcxxopts-dev, nlohmann-json3-dev, pkg-config")
+  "libcxxopts-dev, nlohmann-json3-dev, libgrpc++-dev, libprotobuf-dev, libcpp-httplib-dev, prometheus-cpp-dev, "
+  "pkg-config")
 include(CPack)

@@ -13,5 +13,5 @@ endforeach()
 add_library(mpishards_headers OBJECT ${HEADER_SOURCES})
 target_compile_options(mpishards_headers PRIVATE -O0)
 target_include_directories(mpishards_headers SYSTEM PRIVATE ${TOMLPLUSPLUS_INCLUDE_DIR})
-target_link_libraries(mpishards_headers PRIVATE mpishards::app mpishards_settings cxxopts::cxxopts
+target_link_libraries(mpishards_headers PRIVATE mpishards::app mpishards::proto mpishards_settings cxxopts::cxxopts
   nlohmann_json::nlohmann_json spdlog::spdlog hdf5::hdf5 PkgConfig::XXHASH PkgConfig::HWLOC PkgConfig::OPENBLAS PkgConfig::HTTPLIB)
