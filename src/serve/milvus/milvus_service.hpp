@@ -31,11 +31,13 @@ class MilvusService final : public pb::MilvusService::CallbackService {
                                               const pb::ReleasePartitionsRequest* request,
                                               common::Status* response) override;
 
+// NOLINTBEGIN(bugprone-macro-parentheses): types can not stand in parentheses
 #define MPISHARDS_ANSWERED_AT_ONCE(Method, Request, Response)                                    \
   grpc::ServerUnaryReactor* Method(grpc::CallbackServerContext* context, const Request* request, \
                                    Response* response) override;
 #include "serve/milvus/rpcs.inc"
 #undef MPISHARDS_ANSWERED_AT_ONCE
+  // NOLINTEND(bugprone-macro-parentheses)
 
  private:
   template <class Request, class Response>
