@@ -185,6 +185,7 @@ grpc::ServerUnaryReactor* MilvusService::ReleasePartitions(grpc::CallbackServerC
   return release(*context, "ReleasePartitions", *request, *response);
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): types can not stand in parentheses
 #define MPISHARDS_ANSWERED_AT_ONCE(Method, Request, Response)                                   \
   grpc::ServerUnaryReactor* MilvusService::Method(grpc::CallbackServerContext* context,         \
                                                   const Request* request, Response* response) { \
@@ -192,5 +193,6 @@ grpc::ServerUnaryReactor* MilvusService::ReleasePartitions(grpc::CallbackServerC
   }
 #include "serve/milvus/rpcs.inc"
 #undef MPISHARDS_ANSWERED_AT_ONCE
+// NOLINTEND(bugprone-macro-parentheses)
 
 }  // namespace mpishards::serve::milvus
