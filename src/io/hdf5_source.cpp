@@ -313,7 +313,7 @@ class Hdf5Source final : public VectorSource {
     dataset_ = open_dataset(file_, dataset, hdf5_dataset_access(), name_);
     element_ = hdf5_element_of(dataset_, name_);
     extent_ = extent_of(dataset_, 2, name_);
-    matrix_bytes(name_, extent_.rows, extent_.cols, DType::f64);
+    matrix_bytes(name_, extent_.rows, extent_.cols, element_.dtype);
     storage_ = storage_of(dataset_, 2, extent_, file_bytes, name_);
     if (storage_.chunk.rows == 0) return;
     // The cache is set up at the first open, which has told us how large it must be.

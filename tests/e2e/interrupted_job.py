@@ -88,18 +88,18 @@ def launch(line, ranks, env=None):
                          stderr=subprocess.PIPE, text=True, errors="replace")
 
 
-def hold_after(job, output, kind, count, **how):
+def hold_after(library, output, kind, count, **how):
     """The environment in which rank 0 holds after its `count`-th journal record of a kind."""
-    return {"LD_PRELOAD": job.library, "CRASH_PREFIX": f"{output}.journal", "HOLD_TEXT": f'"type":"{kind}"',
+    return {"LD_PRELOAD": library, "CRASH_PREFIX": f"{output}.journal", "HOLD_TEXT": f'"type":"{kind}"',
             "HOLD_AT": count, **how}
 
 
-def launch_held(job, line, output, ranks, kind="finished", count=3):
+def launch_held(library, line, output, ranks, kind="finished", count=3):
     """A running job whose rank 0 has stopped itself (SIGSTOP) right after its `count`-th journal record of a kind.
 
     Whatever a test does to it happens at that point, however quick the machine is; let_go ends the hold.
     """
-    process = launch(line, ranks, hold_after(job, output, kind, count))
+    process = launch(line, ranks, hold_after(library, output, kind, count))
     reached = support.wait_until(lambda: held_rank(process, ranks), process)
     assert reached, f"over before {count} records '{kind}': {process.communicate()[1]}"
     return process

@@ -13,6 +13,7 @@ import sys
 import time
 
 import h5py
+import interrupted_job
 import numpy as np
 import pytest
 import support
@@ -46,6 +47,12 @@ def good(tmp_path):
     return work
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """What holds a job at a chosen point, to preload."""
+    return interrupted_job.build_library(tmp_path_factory.mktemp("library"))
+
+
 def run_recording_codes(arguments, ranks, codes_folder, env=None):
     """As support.run, but for several ranks the exit code of each is known too."""
     if ranks is None:
@@ -54,7 +61,9 @@ def run_recording_codes(arguments, ranks, codes_folder, env=None):
     codes_folder.mkdir()
     line = ["mpirun", "-n", str(ranks), "sh", "-c", RECORD_CODES, "sh", support.PROGRAM, *map(str, arguments)]
     began = time.monotonic()
-    with subprocess.Popen(line, env=support.environment({"CODES": codes_folder, **(env or {})}), text=True,
+    # All ranks have ended when mpirun sees the first code: there is nothing to wait for before it cleans up.
+    settings = {"CODES": codes_folder, "OMPI_MCA_odls_base_sigkill_timeout": 0, **(env or {})}
+    with subprocess.Popen(line, env=support.environment(settings), text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           start_new_session=True, errors="replace") as process:
         try:
@@ -173,7 +182,8 @@ def test_input_without_rows(good, ranks, role, suffix):
         np.save(path, np.zeros((0, DIM), np.float32))
     else:
         path.write_bytes(b"")
-    assert_refused(search_line(good, **{role: path}), ranks, good, DATA, path.name)
+    shape = "" if suffix == "fvecs" else f"0 x {DIM} f32"
+    assert_refused(search_line(good, **{role: path}), ranks, good, DATA, path.name, "is empty", shape)
 
 
 @pytest.mark.parametrize("ranks", RANKS)
@@ -419,42 +429,35 @@ def test_overwrite_replaces(good):
     support.assert_exact(good / "out.h5", vectors(ROWS), vectors(QUERIES, seed=2), 3)
 
 
-def test_second_job_on_one_output_is_sent_away(good):
+def test_second_job_on_one_output_is_sent_away(good, library):
     """The second job ends with 73 while the first one runs on, undisturbed."""
-    support.write_h5(good / "big.h5", train=vectors(ROWS), test=vectors(3000, seed=3))
-    line = search_line(good, "--batch", 1, queries=f"{good}/big.h5:/test")
-    first = support.start(line, np=2, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    support.write_h5(good / "big.h5", train=vectors(ROWS), test=vectors(300, seed=3))
+    line = search_line(good, "--batch", 10, queries=f"{good}/big.h5:/test")
+    first = interrupted_job.launch_held(library, line, good / "out.h5", ranks=2)
     try:
-        deadline = time.monotonic() + PROMPT_SECONDS
-        while not (good / "out.h5.journal").exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
         second = support.run(line, np=2, timeout=PROMPT_SECONDS)
-        assert first.poll() is None, "the first job ended too early to be disturbed"
         assert second.code == CANNOT_CREATE, second
         assert len(support.complaints(second)) == 1 and "is being written by process" in support.complaints(second)[0], second
         third = support.run([*line, "--no-resume", "--overwrite"], timeout=PROMPT_SECONDS)
         assert third.code == CANNOT_CREATE, third
+        interrupted_job.let_go(first, ranks=2)
         assert first.wait(timeout=120) == 0, first.stderr.read()
     finally:
         support.kill_group(first)
         first.wait()
-    support.assert_exact(good / "out.h5", vectors(ROWS), vectors(3000, seed=3), 3)
+    support.assert_exact(good / "out.h5", vectors(ROWS), vectors(300, seed=3), 3)
 
 
 # --- what a stopped run left
 
 @pytest.fixture
-def stopped(good):
+def stopped(good, library):
     """A run that was killed in the middle; returns its folder and command line."""
     support.write_h5(good / "big.h5", test=vectors(2000, seed=3))
     line = search_line(good, "--batch", 10, queries=good / "big.h5")
-    process = support.start(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    journal = good / "out.h5.journal"
-    deadline = time.monotonic() + PROMPT_SECONDS
-    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b'"finished"') > 2):
-        time.sleep(0.002)
+    process = interrupted_job.launch_held(library, line, good / "out.h5", ranks=None)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    assert process.wait() == -signal.SIGKILL
     (good / "out.h5.lock").unlink()
     return good, line
 

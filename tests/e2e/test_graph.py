@@ -1,7 +1,6 @@
 """The nearest neighbours of every row among the others: a sparse matrix, exact, the same for any number of ranks."""
 
 import os
-import types
 
 import h5py
 import interrupted_job
@@ -86,8 +85,8 @@ def test_graph_is_the_same_for_any_ranks_merge_and_memory(folder, tmp_path, rank
                          ids=["resident", "streamed"])
 def test_graph_that_was_killed_goes_on(folder, tmp_path, more, kind):
     output = tmp_path / "g.h5"
-    job = types.SimpleNamespace(library=interrupted_job.build_library(tmp_path))
-    process = interrupted_job.launch_held(job, line(folder, output, *more), output, 2, kind, 2)
+    library = interrupted_job.build_library(tmp_path)
+    process = interrupted_job.launch_held(library, line(folder, output, *more), output, 2, kind, 2)
     for pid in support.child_pids(process):
         os.kill(pid, 9)
     assert interrupted_job.end_of(process, tmp_path) != 0 and not output.exists()

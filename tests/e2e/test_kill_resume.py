@@ -48,7 +48,7 @@ def is_all_over(output):
 def test_any_rank_killed_while_it_loads_or_searches(job, dice, tmp_path, kind, count, more):
     output = tmp_path / "out.h5"
     line = job.line(output, *more)
-    process = interrupted_job.launch_held(job, line, output, 3, kind, count)
+    process = interrupted_job.launch_held(job.library, line, output, 3, kind, count)
     assert interrupted_job.kill_one_rank(process, 3, dice)
     assert interrupted_job.end_of(process, tmp_path) != 0
     assert not output.exists(), "half a result has its final name"
@@ -93,7 +93,7 @@ def test_resume_on_other_ranks_batches_and_memory(job, dice, tmp_path, first, th
     output = tmp_path / "out.h5"
     ranks, more = first
     kind = "checkpoint" if more is STREAMED else "finished"
-    process = interrupted_job.launch_held(job, job.line(output, *more), output, ranks, kind, 2)
+    process = interrupted_job.launch_held(job.library, job.line(output, *more), output, ranks, kind, 2)
     assert interrupted_job.kill_one_rank(process, ranks, dice)
     assert interrupted_job.end_of(process, tmp_path) != 0
     assert job.finish(output, job.line(output, *then[1]), then[0]) == 1
@@ -103,7 +103,7 @@ def test_kill_during_the_resume(job, dice, tmp_path):
     output = tmp_path / "out.h5"
     line = job.line(output, *RESIDENT)
     for batches in (10, 30, 30):
-        process = interrupted_job.launch_held(job, line, output, 3, count=batches)
+        process = interrupted_job.launch_held(job.library, line, output, 3, count=batches)
         assert interrupted_job.kill_one_rank(process, 3, dice)
         assert interrupted_job.end_of(process, tmp_path) != 0
         assert not output.exists()
@@ -115,7 +115,7 @@ def stopped(job, dice, tmp_path):
     """An output that lost its job in the middle, and its command line."""
     output = tmp_path / "out.h5"
     line = job.line(output, *RESIDENT)
-    process = interrupted_job.launch_held(job, line, output, None, count=5)
+    process = interrupted_job.launch_held(job.library, line, output, None, count=5)
     assert interrupted_job.kill_one_rank(process, None, dice)
     assert interrupted_job.end_of(process, tmp_path) != 0
     return output, line

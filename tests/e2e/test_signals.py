@@ -28,7 +28,7 @@ def job(tmp_path_factory):
 
 def signalled(job, output, ranks, more, number, kind="finished", count=3, receivers=None):
     """A running job that has saved something, with a signal to the process started or to what `receivers` gives."""
-    process = interrupted_job.launch_held(job, job.line(output, *more), output, ranks, kind, count)
+    process = interrupted_job.launch_held(job.library, job.line(output, *more), output, ranks, kind, count)
     for pid in receivers(process) if receivers else [process.pid]:
         os.kill(pid, number)
     interrupted_job.let_go(process, ranks, number if receivers is not one_other_rank else None)
@@ -92,7 +92,7 @@ def one_other_rank(process):
 
 def test_signal_while_a_streamed_group_is_half_done(job, tmp_path):
     output = tmp_path / "out.h5"
-    process = interrupted_job.launch_held(job, job.line(output, *STREAMED), output, 2, "checkpoint", 2)
+    process = interrupted_job.launch_held(job.library, job.line(output, *STREAMED), output, 2, "checkpoint", 2)
     interrupted_job.let_go(process, 2)
     for pid in support.child_pids(process):
         os.kill(pid, signal.SIGTERM)
@@ -112,7 +112,7 @@ def test_mpirun_told_to_end_leaves_a_job_that_resumes(job, tmp_path, number):
     """mpirun ends its ranks itself, a moment later: it wakes them, asks them to end, and kills them."""
     output = tmp_path / "out.h5"
     process = interrupted_job.launch(job.line(output, *RESIDENT), 3,
-                                     interrupted_job.hold_after(job, output, "finished", 3, HOLD_SECONDS=5))
+                                     interrupted_job.hold_after(job.library, output, "finished", 3, HOLD_SECONDS=5))
     assert support.wait_until(lambda: interrupted_job.records(output, "finished") == 3, process)
     process.send_signal(number)
     assert interrupted_job.end_of(process, tmp_path) != 0
@@ -131,7 +131,7 @@ def test_second_sigterm_does_not_disturb_the_stop(job, tmp_path):
 def test_third_signal_ends_at_once_and_the_job_still_resumes(job, tmp_path):
     """All three are on their way before the job goes on; signals of one number merge, so three numbers."""
     output = tmp_path / "out.h5"
-    process = interrupted_job.launch_held(job, job.line(output, *RESIDENT), output, None)
+    process = interrupted_job.launch_held(job.library, job.line(output, *RESIDENT), output, None)
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
     for number in numbers:
         process.send_signal(number)
