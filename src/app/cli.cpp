@@ -113,8 +113,11 @@ std::string nearest(std::string_view text, const std::vector<std::string>& candi
   return best.empty() ? begins_alike(text, candidates) : best;
 }
 
-Cli::Cli(std::string command, std::string synopsis, std::string summary, std::string example)
-    : command_(std::move(command)), example_(std::move(example)), options_("mpishards " + command_, summary) {
+Cli::Cli(std::string command, std::string synopsis, std::string summary, std::string example,
+         std::string program)
+    : command_((program.empty() ? "" : program + " ") + command),
+      example_(std::move(example)),
+      options_(command_, summary) {
   options_.custom_help(synopsis);
   options_.positional_help("");
   options_.set_width(100);
@@ -146,8 +149,8 @@ std::optional<cxxopts::ParseResult> Cli::parse(const Arguments& arguments, const
       const std::string& stray = result.unmatched().front();
       const std::string list = list_before(normalized, stray, options_);
       const std::string hint = list.empty() ? "" : "quote the glob or repeat " + list + "; ";
-      throw comm::AgreedError(ErrorKind::usage, "unexpected argument '" + stray + "'; " + hint +
-                                                    "see mpishards " + command_ + " --help");
+      throw comm::AgreedError(ErrorKind::usage,
+                              "unexpected argument '" + stray + "'; " + hint + "see " + command_ + " --help");
     }
     return result;
   } catch (const cxxopts::exceptions::exception& error) {
@@ -157,8 +160,7 @@ std::optional<cxxopts::ParseResult> Cli::parse(const Arguments& arguments, const
     else if (const std::string letter = unknown_short_flag(normalized, short_names(options_));
              !letter.empty())
       message = letter;
-    throw comm::AgreedError(ErrorKind::usage,
-                            message + " (mpishards " + command_ + " --help lists the options)");
+    throw comm::AgreedError(ErrorKind::usage, message + " (" + command_ + " --help lists the options)");
   }
 }
 

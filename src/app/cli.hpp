@@ -18,7 +18,9 @@ class Cli {
  public:
   /// @param synopsis  what follows the name: "FILE... [options]"
   /// @param example   one or more whole command lines, shown at the end of --help
-  Cli(std::string command, std::string synopsis, std::string summary, std::string example);
+  /// @param program   that has the command; empty: the command is a program
+  Cli(std::string command, std::string synopsis, std::string summary, std::string example,
+      std::string program = "mpishards");
 
   cxxopts::OptionAdder add(const std::string& group = "") { return options_.add_options(group); }
   /// Names of options that take positional arguments, in order; the last one may be a vector.
@@ -31,7 +33,7 @@ class Cli {
   std::string help() const;
 
  private:
-  std::string command_;
+  std::string command_;  // "mpishards search"
   std::string example_;
   cxxopts::Options options_;
 };

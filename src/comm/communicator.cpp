@@ -21,6 +21,21 @@ T all_reduce(MPI_Comm comm, T value, MPI_Datatype type, MPI_Op op) {
   return result;
 }
 
+/// What each rank has, as MPI's v-collectives want it: places one behind the other.
+struct Parts {
+  explicit Parts(std::span<const std::int64_t> lengths) {
+    for (const std::int64_t length : lengths) {
+      counts.push_back(narrow<int>(length));
+      offsets.push_back(narrow<int>(total));
+      total += length;
+    }
+  }
+
+  std::vector<int> counts;
+  std::vector<int> offsets;
+  std::int64_t total = 0;
+};
+
 }  // namespace
 
 Communicator Communicator::borrow(MPI_Comm comm) {
@@ -127,58 +142,37 @@ std::vector<double> Communicator::all_gather(double value) const {
 }
 
 std::vector<std::string> Communicator::gather_texts(std::string_view text, int root) const {
-  const std::vector<std::int64_t> lengths = all_gather(static_cast<std::int64_t>(text.size()));
-  std::vector<int> counts;
-  std::vector<int> offsets;
-  std::int64_t total = 0;
-  for (const std::int64_t length : lengths) {
-    counts.push_back(narrow<int>(length));
-    offsets.push_back(narrow<int>(total));
-    total += length;
-  }
-  std::string joined(rank_ == root ? static_cast<std::size_t>(total) : 0, '\0');
-  check_mpi(MPI_Gatherv(text.data(), narrow<int>(text.size()), MPI_CHAR, joined.data(), counts.data(),
-                        offsets.data(), MPI_CHAR, root, comm_),
+  const Parts parts(all_gather(static_cast<std::int64_t>(text.size())));
+  std::string joined(rank_ == root ? static_cast<std::size_t>(parts.total) : 0, '\0');
+  check_mpi(MPI_Gatherv(text.data(), narrow<int>(text.size()), MPI_CHAR, joined.data(), parts.counts.data(),
+                        parts.offsets.data(), MPI_CHAR, root, comm_),
             "MPI_Gatherv");
   std::vector<std::string> texts;
   if (rank_ != root) return texts;
-  for (std::size_t r = 0; r < counts.size(); ++r)
-    texts.push_back(joined.substr(static_cast<std::size_t>(offsets[r]), static_cast<std::size_t>(counts[r])));
+  for (std::size_t r = 0; r < parts.counts.size(); ++r)
+    texts.push_back(
+        joined.substr(static_cast<std::size_t>(parts.offsets[r]), static_cast<std::size_t>(parts.counts[r])));
   return texts;
 }
 
 void Communicator::gather_bytes(const void* mine, std::span<const std::int64_t> counts,
                                 std::size_t record_bytes, void* all, std::size_t n_records, int root) const {
-  std::vector<int> int_counts;
-  std::vector<int> offsets;
-  std::int64_t total = 0;
-  for (const std::int64_t count : counts) {
-    int_counts.push_back(narrow<int>(count));
-    offsets.push_back(narrow<int>(total));
-    total += count;
-  }
-  if (rank_ == root && static_cast<std::size_t>(total) != n_records)
+  const Parts parts(counts);
+  if (rank_ == root && static_cast<std::size_t>(parts.total) != n_records)
     throw Error(ErrorKind::internal, "gather_records: the counts do not sum to the receiving span");
   const Datatype record = Datatype::bytes(record_bytes);
-  check_mpi(MPI_Gatherv(mine, int_counts[static_cast<std::size_t>(rank_)], record.get(), all,
-                        int_counts.data(), offsets.data(), record.get(), root, comm_),
+  check_mpi(MPI_Gatherv(mine, parts.counts[static_cast<std::size_t>(rank_)], record.get(), all,
+                        parts.counts.data(), parts.offsets.data(), record.get(), root, comm_),
             "MPI_Gatherv");
 }
 
 void Communicator::all_gather_floats(std::span<const float> mine, std::span<const std::int64_t> counts,
                                      std::span<float> all) const {
-  std::vector<int> int_counts;
-  std::vector<int> offsets;
-  std::int64_t total = 0;
-  for (const std::int64_t count : counts) {
-    int_counts.push_back(narrow<int>(count));
-    offsets.push_back(narrow<int>(total));
-    total += count;
-  }
-  if (static_cast<std::size_t>(total) != all.size())
+  const Parts parts(counts);
+  if (static_cast<std::size_t>(parts.total) != all.size())
     throw Error(ErrorKind::internal, "all_gather_floats: the counts do not sum to the receiving span");
-  check_mpi(MPI_Allgatherv(mine.data(), narrow<int>(mine.size()), MPI_FLOAT, all.data(), int_counts.data(),
-                           offsets.data(), MPI_FLOAT, comm_),
+  check_mpi(MPI_Allgatherv(mine.data(), narrow<int>(mine.size()), MPI_FLOAT, all.data(), parts.counts.data(),
+                           parts.offsets.data(), MPI_FLOAT, comm_),
             "MPI_Allgatherv");
 }
 

@@ -151,6 +151,12 @@ void to_float32(DType dtype, const std::byte* in, std::int64_t count, float* out
               "to_float32: " + std::string(to_string(dtype)) + " holds ids, not vectors");
 }
 
+Matrix to_float32(const Matrix& stored) {
+  Matrix floats(DType::f32, stored.rows(), stored.cols());
+  to_float32(stored.dtype(), stored.data(), stored.rows() * stored.cols(), floats.as<float>().data);
+  return floats;
+}
+
 void convert_elements(DType from, const std::byte* in, DType to, std::byte* out, std::int64_t count) {
   if (from == to) {
     std::memcpy(out, in, static_cast<std::size_t>(count) * size_bytes(from));

@@ -20,8 +20,7 @@ QueryBatch QueryReader::read(io::Range rows) const {
                 source_.describe_row(rows.begin + *bad) +
                     " holds NaN, an infinity or a value beyond float32; repair the query or leave it "
                     "out with --queries-range");
-  batch.queries = Matrix(DType::f32, stored.rows(), stored.cols());
-  to_float32(stored.dtype(), stored.data(), stored.rows() * stored.cols(), batch.queries.as<float>().data);
+  batch.queries = to_float32(stored);
   return batch;
 }
 

@@ -55,10 +55,26 @@ double microseconds(double seconds) {
   return std::round(seconds * 1e6) / 1e6;
 }
 
+/// Of the batches that answered a request: all of their time, and their search on the slowest rank.
+struct EngineSeconds {
+  double batches = 0;
+  double search = 0;
+};
+
+EngineSeconds engine_seconds(const RequestRecord& record) {
+  EngineSeconds seconds;
+  for (const auto& batch : record.batches) {
+    seconds.batches += batch->total_seconds;
+    if (!batch->search_seconds.empty()) seconds.search += std::ranges::max(batch->search_seconds);
+  }
+  return seconds;
+}
+
 }  // namespace
 
 std::string access_log_line(const RequestRecord& record, std::chrono::system_clock::time_point end) {
   const RequestContext& context = *record.context;
+  const EngineSeconds engine = engine_seconds(record);
   nlohmann::ordered_json line = {
       {"time", utc(end)},
       {"trace_id", trace_of(context).trace_id},
@@ -70,6 +86,8 @@ std::string access_log_line(const RequestRecord& record, std::chrono::system_clo
       {"status", to_string(record.status.code)},
       {"seconds", microseconds(record.total_seconds)},
       {"queue_seconds", microseconds(record.queue_seconds)},
+      {"batch_seconds", microseconds(engine.batches)},
+      {"search_seconds", microseconds(engine.search)},
       {"request_bytes", context.request_bytes},
       {"answer_bytes", record.answer_bytes},
       {"peer", shortened(context.peer)},

@@ -21,6 +21,7 @@ struct ClientConfig {
 
 /// A collection as its server describes it.
 struct ServedCollection {
+  std::string vector_field;
   std::int64_t dim = 0;
   std::int64_t rows = 0;
   Metric metric = Metric::l2;
@@ -40,10 +41,12 @@ class Client {
   std::string ping();
   /// @throws also Error{usage} for an unknown collection
   ServedCollection describe(const std::string& collection);
-  /// @param queries  nq x dim float32
+  /// @param described  what describe() said
+  /// @param queries    nq x dim float32
   /// @return nq x k, padded
   /// @throws also Error{data} for an answer that makes no sense
-  TopK search(const std::string& collection, MatrixView<const float> queries, std::int64_t k, Metric metric);
+  TopK search(const std::string& collection, const ServedCollection& described,
+              MatrixView<const float> queries, std::int64_t k);
 
  private:
   struct Wire;

@@ -63,6 +63,11 @@ bool HttpConnection::has_input(std::chrono::milliseconds patience) {
   return ::poll(&wait, 1, static_cast<int>(patience.count())) > 0;
 }
 
+bool HttpConnection::has_client() const {
+  pollfd hung_up{socket_, POLLRDHUP, 0};
+  return ::poll(&hung_up, 1, 0) <= 0;
+}
+
 /// Waits no longer than the socket's own timeout, which the library sets.
 ssize_t HttpConnection::receive(char* data, std::size_t size) {
   if (ssl_ != nullptr) return SSL_read(ssl_, data, static_cast<int>(size));

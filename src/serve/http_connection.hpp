@@ -32,6 +32,8 @@ class HttpConnection final : public httplib::Stream {
     return true;
   }
 
+  /// False once the client has hung up, or said that it sends no more.
+  bool has_client() const;
   /// From here on a body is read, which has limits of its own.
   void begin_body();
   /// Ends the connection behind this answer: what comes next on it is not the beginning of a request.

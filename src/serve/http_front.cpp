@@ -342,8 +342,9 @@ class HttpFront final : public Front {
     if (const auto refused = body.read(reader)) return send_and_close(*refused, response);
     const ContextPtr context =
         context_of(request, RestService::method_of(route), std::ssize(body.text()), begin);
-    const bool int64_as_text = request.get_header_value("Accept-Type-Allow-Int64") == "false";
-    send(rest_.answer(route, body.text(), context, int64_as_text), response);
+    const RestCaller caller{request.get_header_value("Accept-Type-Allow-Int64") == "false",
+                            [] { return HttpConnection::current().has_client(); }};
+    send(rest_.answer(route, body.text(), context, caller), response);
     response.set_header("X-Trace-Id", trace_of(*context).trace_id);
   }
 

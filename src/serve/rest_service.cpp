@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <future>
 #include <map>
@@ -54,7 +55,7 @@ struct Exchange {
   const FrontContext& front;
   RestBody& body;
   const ContextPtr& context;
-  bool int64_as_text;
+  const RestCaller& caller;
   RequestRecord& record;
 
   CollectionPtr collection() const {
@@ -201,6 +202,15 @@ milvus::Parameters search_parameters(const RestBody& body) {
   return parameters;
 }
 
+/// The answer, once it is there. A client that goes away meanwhile cancels its request.
+template <class Result>
+Result answer_of(std::future<Result> pending, const Exchange& exchange) {
+  constexpr std::chrono::milliseconds kLook{100};
+  while (pending.wait_for(kLook) != std::future_status::ready)
+    if (!exchange.caller.is_there()) exchange.context->is_cancelled = true;
+  return pending.get();
+}
+
 HttpAnswer search(const Exchange& exchange) {
   RestBody& body = exchange.body;
   SearchQuery query;
@@ -223,12 +233,12 @@ HttpAnswer search(const Exchange& exchange) {
   const auto pending = std::make_shared<std::promise<SearchResult>>();
   exchange.front.service.search(std::move(query),
                                 [pending](SearchResult result) { pending->set_value(std::move(result)); });
-  const SearchResult result = pending->get_future().get();
+  const SearchResult result = answer_of(pending->get_future(), exchange);
   exchange.record.k = result.k;
   exchange.record.queue_seconds = result.queue_seconds;
   exchange.record.batches = result.batches;
   if (!result.status.is_ok()) throw RequestError(result.status.code, result.status.reason);
-  return search_answer(result, exchange.int64_as_text);
+  return search_answer(result, exchange.caller.int64_as_text);
 }
 
 HttpAnswer rows(const Exchange& exchange, RowQuery query) {
@@ -242,9 +252,9 @@ HttpAnswer rows(const Exchange& exchange, RowQuery query) {
   const auto pending = std::make_shared<std::promise<RowResult>>();
   exchange.front.service.query(std::move(query),
                                [pending](RowResult result) { pending->set_value(std::move(result)); });
-  const RowResult result = pending->get_future().get();
+  const RowResult result = answer_of(pending->get_future(), exchange);
   if (!result.status.is_ok()) throw RequestError(result.status.code, result.status.reason);
-  return rows_answer(result, exchange.int64_as_text);
+  return rows_answer(result, exchange.caller.int64_as_text);
 }
 
 HttpAnswer query(const Exchange& exchange) {
@@ -336,7 +346,7 @@ HttpAnswer describe(const Exchange& exchange) {
   milvus::fill(described, *info);
   return success({
       {"collectionName", info->name},
-      {"collectionID", exchange.int64_as_text ? Json(std::to_string(info->id)) : Json(info->id)},
+      {"collectionID", exchange.caller.int64_as_text ? Json(std::to_string(info->id)) : Json(info->id)},
       {"description", ""},
       {"autoId", false},
       {"enableDynamicField", false},
@@ -412,7 +422,7 @@ HttpAnswer answer_or_refuse(const Route& route, const Exchange& exchange) {
 }
 
 HttpAnswer parse_and_answer(const Route& route, const FrontContext& front, std::string_view text,
-                            const ContextPtr& context, bool int64_as_text, RequestRecord& record) {
+                            const ContextPtr& context, const RestCaller& caller, RequestRecord& record) {
   RestBody body;
   try {
     body = parse_rest_body(text);
@@ -424,7 +434,7 @@ HttpAnswer parse_and_answer(const Route& route, const FrontContext& front, std::
     record.status = status_of_current_exception();
     return refusal(record.status);
   }
-  return answer_or_refuse(route, {front, body, context, int64_as_text, record});
+  return answer_or_refuse(route, {front, body, context, caller, record});
 }
 
 }  // namespace
@@ -461,11 +471,11 @@ std::string RestService::method_of(const std::string& route) {
 }
 
 HttpAnswer RestService::answer(const std::string& route, std::string_view body, const ContextPtr& context,
-                               bool int64_as_text) const {
+                               const RestCaller& caller) const {
   RequestRecord record;
   record.context = context;
   front_.observer.request_begun(*context);
-  HttpAnswer answer = parse_and_answer(table().at(route), front_, body, context, int64_as_text, record);
+  HttpAnswer answer = parse_and_answer(table().at(route), front_, body, context, caller, record);
   record.answer_bytes = std::ssize(answer.body);
   record.total_seconds = std::chrono::duration<double>(RequestContext::Clock::now() - context->begin).count();
   front_.observer.request_finished(record);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,13 @@ struct HttpAnswer {
   int http_status = 200;
   std::string body;
   std::string content_type = "application/json";
+};
+
+/// Who asks, and how the answer is to be written.
+struct RestCaller {
+  bool int64_as_text = false;  // for clients whose numbers are doubles
+  /// Asked while the answer is awaited: false cancels the request.
+  std::function<bool()> is_there;
 };
 
 /// What a request came to, over HTTP: {"code":N,"message":"..."} with the numbers of Milvus. Application
@@ -41,10 +49,9 @@ class RestService {
   static std::string method_of(const std::string& route);
 
   /// Answers one request and reports it to the observer. Waits for the answer. @pre route is one of routes()
-  /// @param context         front, method, peer, begin and deadline are filled in
-  /// @param int64_as_text   for clients whose numbers are doubles
+  /// @param context  front, method, peer, begin and deadline are filled in
   HttpAnswer answer(const std::string& route, std::string_view body, const ContextPtr& context,
-                    bool int64_as_text) const;
+                    const RestCaller& caller) const;
 
  private:
   FrontContext front_;

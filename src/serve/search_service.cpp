@@ -228,9 +228,7 @@ class SearchService::FilteredSearch : public std::enable_shared_from_this<Filter
   }
 
   void score_rows(std::vector<GlobalId> ids) {
-    const Matrix stored = service_.fetch(*result_.collection, ids);
-    auto rows = std::make_shared<Matrix>(DType::f32, stored.rows(), stored.cols());
-    to_float32(stored.dtype(), stored.data(), stored.rows() * stored.cols(), rows->as<float>().data);
+    auto rows = std::make_shared<Matrix>(to_float32(service_.fetch(*result_.collection, ids)));
     service_.executor_.run([self = shared_from_this(), rows, ids = std::move(ids)] {
       self->guarded([&] { self->score_rows_of(*rows, ids); });
     });

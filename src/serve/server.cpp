@@ -1,5 +1,7 @@
 #include "serve/server.hpp"
 
+#include <malloc.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <optional>
@@ -177,6 +179,19 @@ class Server {
   std::optional<double> drain_began_;
 };
 
+/// A server has many threads, and now and then a huge request. By default each thread's part of the heap
+/// keeps the largest that it ever held: few parts, and large blocks straight from the system, keep the
+/// process as small as it began.
+void keep_heap_small() {
+#ifdef __GLIBC__
+  constexpr int kMostArenas = 2;
+  constexpr int kLargeBytes = 1 << 20;
+  mallopt(M_ARENA_MAX, kMostArenas);
+  mallopt(M_MMAP_THRESHOLD, kLargeBytes);
+  mallopt(M_TRIM_THRESHOLD, kLargeBytes);
+#endif
+}
+
 }  // namespace
 
 Address parse_address(const std::string& address) {
@@ -203,6 +218,7 @@ void request_reload() noexcept {
 }
 
 void run_server(const ServerConfig& config, const comm::Communicator& world, Observers& observers) {
+  keep_heap_small();
   std::optional<Server> server;
   Cluster cluster(config.collections, config.engine, world);
   comm::agree(world, [&] {

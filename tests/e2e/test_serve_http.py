@@ -265,6 +265,22 @@ def test_clients_that_vanish_leave_nothing_behind(server, vectors):
     assert metric(server, "mpishards_queued_requests") == 0
 
 
+def test_a_client_that_hangs_up_cancels_its_search(tmp_path):
+    """Ten thousand queries take seconds: the server notices within them that nobody waits."""
+    random = np.random.default_rng(17)
+    base = random.integers(0, 10, size=(100_000, 64)).astype(np.float32)
+    log = tmp_path / "access.log"
+    file = support.write_h5(tmp_path / "data.h5", train=base)
+    body = json.dumps({"collectionName": "points", "data": base[:10_000].astype(int).tolist(), "limit": 10}).encode()
+    with served.Server(tmp_path, [f"points={file}:/train"], more=["--http", "127.0.0.1:0", "--access-log", log]) as server:
+        host, port = http_address(server).rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(SEARCH + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        support.wait_until(log.read_text, timeout=30, interval=0.1)
+    line = json.loads(log.read_text())
+    assert (line["status"], line["nq"]) == ("cancelled", 10_000)
+
+
 def test_many_clients_get_their_own_answers(server, vectors):
     base, queries, _ = vectors
     neighbors, _ = support.oracle(base, queries, 5)

@@ -41,7 +41,9 @@ TEST_F(AccessLogTest, says_who_asked_what_and_how_it_ended) {
   const auto context = make_context("Search", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
   context->request_id = "abc";
   AccessLog log(path_);
-  log.request_finished(make_record(context));
+  RequestRecord record = make_record(context);
+  record.batches = {make_batch(), make_batch()};
+  log.request_finished(record);
   log.flush();
   const auto lines = lines_of(path_);
   ASSERT_EQ(lines.size(), 1U);
@@ -55,6 +57,8 @@ TEST_F(AccessLogTest, says_who_asked_what_and_how_it_ended) {
   EXPECT_EQ(line["status"], "ok");
   EXPECT_EQ(line["seconds"], 0.07);
   EXPECT_EQ(line["queue_seconds"], 0.003);
+  EXPECT_EQ(line["batch_seconds"], 0.12);
+  EXPECT_EQ(line["search_seconds"], 0.1);
   EXPECT_EQ(line["request_bytes"], 3200);
   EXPECT_EQ(line["answer_bytes"], 960);
   EXPECT_EQ(line["peer"], "127.0.0.1:40000");

@@ -22,13 +22,6 @@ namespace {
 /// Bytes of queries and answers of one call.
 constexpr std::int64_t kCallBytes = std::int64_t{16} << 20;
 
-Matrix read_queries(const io::VectorSource& source, std::int64_t begin, std::int64_t end) {
-  const Matrix stored = source.read_matrix(begin, end);
-  Matrix queries(DType::f32, stored.rows(), stored.cols());
-  to_float32(stored.dtype(), stored.data(), stored.rows() * stored.cols(), queries.as<float>().data);
-  return queries;
-}
-
 void check_queries(const io::VectorSource& source, const serve::ServedCollection& collection) {
   if (source.rows() == 0) throw Error(ErrorKind::data, source.name() + " is empty: there are no queries");
   if (source.cols() != collection.dim)
@@ -61,10 +54,10 @@ void answer(serve::Client& client, const Query& query, const io::VectorSource& s
   const std::int64_t step =
       std::max<std::int64_t>(1, kCallBytes / (source.cols() * 4 + std::min(query.k, collection.rows) * 12));
   for (std::int64_t begin = 0; begin < source.rows(); begin += step) {
-    Matrix queries = read_queries(source, begin, std::min(source.rows(), begin + step));
+    Matrix queries = to_float32(source.read_matrix(begin, std::min(source.rows(), begin + step)));
     const MatrixView<float> rows = queries.as<float>();
-    slices.write(begin, client.search(query.collection, {rows.data, rows.rows, rows.cols}, query.k,
-                                      collection.metric));
+    slices.write(begin,
+                 client.search(query.collection, collection, {rows.data, rows.rows, rows.cols}, query.k));
   }
   slices.sync();
   io::publish_result(query.output, format,
