@@ -10,8 +10,11 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "app/options.hpp"
 #include "core/error.hpp"
@@ -63,6 +66,23 @@ std::pair<Arguments, std::string> without_flag(const Arguments& arguments) {
   return split;
 }
 
+/// The file that tells clients of the server, as the server itself will find it named; empty: there is none.
+std::string discovery_file(const Arguments& arguments) {
+  constexpr std::string_view kDiscovery = "--discovery-file";
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i] == kDiscovery && i + 1 < arguments.size()) return arguments[i + 1];
+    if (arguments[i].starts_with(std::string(kDiscovery) + "="))
+      return arguments[i].substr(kDiscovery.size() + 1);
+  }
+  const char* named = std::getenv("MPISHARDS_DISCOVERY_FILE");
+  return named == nullptr ? "" : named;
+}
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 pid_t start(const std::vector<std::string>& command) {
   std::vector<char*> argv;
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
@@ -100,12 +120,16 @@ int supervise(const Arguments& arguments) {
                                       "serve"};
   command.insert(command.end(), own.begin(), own.end());
   install_handlers();
+  const std::string discovery = discovery_file(own);
   int pause_seconds = 1;
   for (;;) {
     const double begin = steady_seconds();
+    const std::string others = text_of(discovery);
     g_server = start(command);
     const int code = wait_for(g_server);
     g_server = 0;
+    // A server that was killed could not take back what it told its clients.
+    if (code != 0 && text_of(discovery) != others) std::filesystem::remove(discovery);
     if (code == 0 || g_stop || std::ranges::find(kHopeless, code) != kHopeless.end()) return code;
     if (steady_seconds() - begin > kLongLifeSeconds) pause_seconds = 1;
     std::fprintf(stderr, "mpishards: the server ended with exit code %d; starting it again in %d s\n", code,

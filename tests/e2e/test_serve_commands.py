@@ -88,6 +88,7 @@ def test_a_supervised_server_comes_back_after_a_rank_died(vectors, tmp_path):
         first = discovery.read_text()
         os.kill(ranks_under(process)[1], signal.SIGKILL)
         began = time.monotonic()
+        assert support.wait_until(lambda: not discovery.exists(), process, 15, 0.02), "the dead server's address stays"
         assert support.wait_until(lambda: discovery.exists() and discovery.read_text() != first, process, 20, 0.02), log.read_text()
         assert time.monotonic() - began < 20
         assert support.run(["ping", "--discovery-file", discovery], timeout=30).code == 0
