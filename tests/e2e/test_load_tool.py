@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -95,11 +94,12 @@ def test_no_server_is_said(files):
 
 
 def test_a_server_that_dies_is_counted_not_waited_for(files, tmp_path):
-    server = served.Server(tmp_path, [f"points={files[0]}:/train"], np=None)
+    log = tmp_path / "access.log"
+    server = served.Server(tmp_path, [f"points={files[0]}:/train"], np=None, more=["--access-log", log])
     try:
         server.wait()
-        tool = subprocess.Popen(line_of(server, files[0], "--clients", 3, "--seconds", 4), stdout=subprocess.PIPE, text=True)
-        time.sleep(1.5)
+        tool = subprocess.Popen(line_of(server, files[0], "--clients", 3, "--seconds", 6), stdout=subprocess.PIPE, text=True)
+        support.wait_until(lambda: '"Search"' in log.read_text(), tool)
         os.kill(server.process.pid, signal.SIGKILL)
         text = tool.communicate(timeout=60)[0]
         assert tool.returncode == 1 and "failed: " in text and "gRPC 14" in text, text
