@@ -1,4 +1,4 @@
-"""Virtual environments with released pymilvus versions, made once under build/ and used by the serve tests."""
+"""Virtual environments with released pymilvus versions and with milvus-lite, made once under build/ and used by the serve tests."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def python(version):
             subprocess.run([interpreter, "-m", "pip", "install", "-q", "--disable-pip-version-check",
                             *ENVIRONMENTS[version]], check=True, capture_output=True, timeout=INSTALL_SECONDS)
         except (OSError, subprocess.SubprocessError) as error:
-            pytest.skip(f"pymilvus {version} can't be installed here: {getattr(error, 'stderr', None) or error}")
+            pytest.skip(f"{ENVIRONMENTS[version][0]} can't be installed here: {getattr(error, 'stderr', None) or error}")
         finished.touch()
     return interpreter
 

@@ -3,6 +3,8 @@
 The tests go from reading to writing: milvus-lite takes what is written.
 """
 
+import collections
+import concurrent.futures
 import json
 import select
 import subprocess
@@ -92,6 +94,9 @@ WRITES = {
         "rename collection", "truncate collection", "drop collection")},
 }
 
+# The 20th and the 21st hit are twins under L2, and a batch of the iterator has 20.
+LOST_BY_ITERATOR = {"L2": [820], "COSINE": []}
+
 
 class LiteServer:
     """milvus-lite in a process of its own, with the base as its one collection."""
@@ -137,7 +142,7 @@ class Pair:
 
     def __init__(self, folder, metric, base, queries, lite, ours):
         self.folder, self.metric, self.base, self.queries = folder, metric, base, queries
-        self.addresses = {"lite": lite, "ours": ours}
+        self.addresses = (lite, ours)
         _, scores = support.oracle(base, queries[:1], K, METRICS[metric])
         other = "IP" if metric == "L2" else "L2"
         between = (scores[0, 1:] + scores[0, :-1]) / 2
@@ -147,8 +152,10 @@ class Pair:
 
     def ask(self, script, **more):
         """What both answer, as (milvus-lite, ours)."""
-        return [milvus_clients.run(milvus_clients.LITE, script, address, **self.facts, **more)
-                for address in self.addresses.values()]
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            return list(threads.map(
+                lambda address: milvus_clients.run(milvus_clients.LITE, script, address, **self.facts, **more),
+                self.addresses))
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +241,12 @@ def test_the_same_script_finds_the_same_in_both(pair):
     assert lite["write"] == "accepted" and "read-only" in ours["write"]
     assert ours["query_iterator"] == list(range(200))
     assert lite["query_iterator"] == [row for row in range(200) if row != 1], "the script has deleted row 1"
-    check_hits([lite["search_iterator"]], [ours["search_iterator"]], scale * 2)
+    first_batch = slice(0, 19)
+    check_hits([lite["search_iterator"][first_batch]], [ours["search_iterator"][first_batch]], scale)
+    (lite_ids, _), (our_ids, _) = hits_of([lite["search_iterator"]]), hits_of([ours["search_iterator"]])
+    assert our_ids.tolist() == support.oracle(pair.base, pair.queries[:1], 60, METRICS[pair.metric])[0].tolist()
+    lost = collections.Counter(first_of_twins(our_ids[0])) - collections.Counter(first_of_twins(lite_ids[0]))
+    assert list(lost) == LOST_BY_ITERATOR[pair.metric], "a twin beyond the end of a batch is lost"
 
 
 def test_one_takes_what_writes_and_the_other_takes_hints(pair):
