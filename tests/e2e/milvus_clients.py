@@ -1,4 +1,4 @@
-"""Virtual environments with released pymilvus versions, made once under build/ and used by the serve tests."""
+"""Virtual environments with released pymilvus versions and with milvus-lite, made once under build/ and used by the serve tests."""
 
 import json
 import os
@@ -18,6 +18,9 @@ PACKAGES = {
     "2.5": ["pymilvus==2.5.*", "setuptools<80"],
     "2.3": ["pymilvus==2.3.*", "setuptools<70", "marshmallow<4", "numpy<2"],
 }
+# A server to compare with, and the client it is asked with. Pinned: docs/milvus.md tells what this very version answers.
+LITE = "lite"
+ENVIRONMENTS = {**PACKAGES, LITE: ["milvus-lite==3.2.2", "pymilvus==3.0.*"]}
 INSTALL_SECONDS = 240
 
 
@@ -31,9 +34,9 @@ def python(version):
             subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, capture_output=True,
                            timeout=INSTALL_SECONDS)
             subprocess.run([interpreter, "-m", "pip", "install", "-q", "--disable-pip-version-check",
-                            *PACKAGES[version]], check=True, capture_output=True, timeout=INSTALL_SECONDS)
+                            *ENVIRONMENTS[version]], check=True, capture_output=True, timeout=INSTALL_SECONDS)
         except (OSError, subprocess.SubprocessError) as error:
-            pytest.skip(f"pymilvus {version} can't be installed here: {getattr(error, 'stderr', None) or error}")
+            pytest.skip(f"{ENVIRONMENTS[version][0]} can't be installed here: {getattr(error, 'stderr', None) or error}")
         finished.touch()
     return interpreter
 

@@ -76,6 +76,22 @@ TEST(Placeholder, what_does_not_fit_is_refused) {
   EXPECT_EQ(refusal_of("", 2, 0), Code::invalid_parameter);
 }
 
+std::string reason_of(const std::string& bytes, std::int64_t dim) {
+  try {
+    parse_placeholder_group(bytes, dim, 1);
+  } catch (const RequestError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Placeholder, a_query_of_few_bytes_is_refused_for_its_type_or_told_the_size_of_its_own_type) {
+  constexpr std::uint64_t kVarChar = 21;
+  EXPECT_NE(reason_of(group_of(kVarChar, {"hello"}), 24).find("the queries are VarChar"), std::string::npos);
+  const std::string reason = reason_of(group_of(kFloatVector, {floats({1, 2, 3, 4, 5})}), 24);
+  EXPECT_NE(reason.find("expected vector size(byte) 96, actual 20"), std::string::npos) << reason;
+}
+
 TEST(Placeholder, every_truncation_and_any_flipped_byte_is_read_or_refused_but_never_more) {
   const std::string good = group_of(kFloatVector, {floats({1, 2}), floats({3, 4})});
   for (std::size_t length = 0; length < good.size(); ++length)

@@ -117,7 +117,10 @@ Placeholder read_placeholder(std::string_view bytes, std::size_t dim) {
   while (fields.next()) {
     if (fields.is_varint(2)) placeholder.type = fields.varint();
     if (!fields.is_bytes(3)) continue;
-    if (fields.value().size() < dim) refuse_dimension(dim, fields.value().size(), placeholder.values.size());
+    if (fields.value().size() < dim) {
+      const std::size_t component_bytes = placeholder.type == 0 ? 1 : size_bytes(dtype_of(placeholder.type));
+      refuse_dimension(dim * component_bytes, fields.value().size(), placeholder.values.size());
+    }
     placeholder.values.push_back(fields.value());
   }
   return placeholder;
