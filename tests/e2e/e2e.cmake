@@ -17,6 +17,7 @@ foreach(SCRIPT ${E2E_TESTS})
   set_tests_properties(e2e.${NAME} PROPERTIES LABELS "${LABELS}" TIMEOUT 600 PROCESSORS 2 SKIP_RETURN_CODE 77
                        ENVIRONMENT "${E2E_TOOLS};PYTHONDONTWRITEBYTECODE=1")
 endforeach()
-# These wait more than they compute: one may run beside another.
-set_tests_properties(e2e.serve_soak e2e.serve_life e2e.serve_milvus e2e.slurm PROPERTIES PROCESSORS 1)
+# These wait more than they compute, or use one core: one may run beside another.
+set_tests_properties(e2e.command_line e2e.kill_resume e2e.serve_life e2e.serve_milvus e2e.serve_milvus_lite e2e.serve_soak
+                     e2e.slurm PROPERTIES PROCESSORS 1)
 set_tests_properties(e2e.nightly_soak PROPERTIES TIMEOUT 2400)

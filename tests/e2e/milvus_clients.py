@@ -14,7 +14,7 @@ SCRIPTS = pathlib.Path(__file__).parent / "milvus_scripts"
 
 # Old releases name no upper bounds for what they import.
 PACKAGES = {
-    "newest": ["pymilvus"],
+    "newest": ["pymilvus==3.0.*"],  # 3.1 is announced to leave out the ORM style, which half of the scripts use
     "2.5": ["pymilvus==2.5.*", "setuptools<80"],
     "2.3": ["pymilvus==2.3.*", "setuptools<70", "marshmallow<4", "numpy<2"],
 }

@@ -15,7 +15,7 @@ def vectors(tmp_path_factory):
     """A base with ties: every fifth row comes twice."""
     random = np.random.default_rng(11)
     base = random.normal(size=(ROWS, DIM)).astype(np.float32)
-    base[5::5] = base[0:-5:5]
+    base[1::5] = base[0::5]
     queries = random.normal(size=(QUERIES, DIM)).astype(np.float32)
     folder = tmp_path_factory.mktemp("vectors")
     queries.tofile(folder / "queries.f32")
