@@ -68,12 +68,12 @@ void change(const Place& place) {
   const FieldDescriptor* field = place.field;
   const bool single = place.index < 0;
   switch (field->cpp_type()) {
-#define MPISHARDS_CHANGE(TYPE, Name)                                                                 \
-  case FieldDescriptor::CPPTYPE_##TYPE:                                                              \
-    if (single)                                                                                      \
-      reflection.Set##Name(message, field, mutated(reflection.Get##Name(*message, field)));          \
-    else                                                                                             \
-      reflection.SetRepeated##Name(message, field, place.index,                                      \
+#define MPISHARDS_CHANGE(TYPE, Name)                                                                     \
+  case FieldDescriptor::CPPTYPE_##TYPE:                                                                  \
+    if (single)                                                                                          \
+      reflection.Set##Name(message, field, mutated(reflection.Get##Name(*message, field)));              \
+    else                                                                                                 \
+      reflection.SetRepeated##Name(message, field, place.index,                                          \
                                    mutated(reflection.GetRepeated##Name(*message, field, place.index))); \
     return;
     MPISHARDS_CHANGE(INT32, Int32)
@@ -132,7 +132,8 @@ void mutate(Message& message, std::minstd_rand& random) {
   if (!places.empty() && random() % 4 != 0) return change(places[random() % places.size()]);
   Message& grown = *messages[random() % messages.size()];
   const int fields = grown.GetDescriptor()->field_count();
-  if (fields > 0) add(grown, grown.GetDescriptor()->field(static_cast<int>(random() % static_cast<unsigned>(fields))));
+  if (fields > 0)
+    add(grown, grown.GetDescriptor()->field(static_cast<int>(random() % static_cast<unsigned>(fields))));
 }
 
 }  // namespace mpishards

@@ -1,5 +1,5 @@
-// Cluster, Executor and Communicator without ranks, threads and MPI: linked instead of those of src, they answer
-// at once from a few rows, by the plainest loop there is.
+// Cluster, Executor and Communicator without ranks, threads and MPI: linked instead of those of src, they
+// answer at once from a few rows, by the plainest loop there is.
 #include "stand_in_cluster.hpp"
 
 #include <algorithm>
@@ -69,8 +69,8 @@ float distance(const Collection& its, const float* query, const float* row) {
   if (its.metric == Metric::l2) return static_cast<float>(kernels::l2_squared(query, row, its.dim));
   const double product = kernels::dot_product(query, row, its.dim);
   if (its.metric == Metric::ip) return static_cast<float>(product);
-  return static_cast<float>(kernels::cosine_similarity(
-      product, kernels::dot_product(query, query, its.dim), kernels::dot_product(row, row, its.dim)));
+  return static_cast<float>(kernels::cosine_similarity(product, kernels::dot_product(query, query, its.dim),
+                                                       kernels::dot_product(row, row, its.dim)));
 }
 
 CollectionInfo info_of(int slot, LoadState state) {
@@ -108,8 +108,8 @@ std::vector<Hit> ranked(const CollectionInfo& info, const float* query) {
   for (std::int64_t row = 0; row < its.rows; ++row)
     hits.push_back({row * its.id_step, distance(its, query, row_of(its, row).data())});
   const Closer closer(its.metric);
-  std::ranges::sort(
-      hits, [&](const Hit& a, const Hit& b) { return closer(a.id, a.distance, b.id, b.distance); });
+  std::ranges::sort(hits,
+                    [&](const Hit& a, const Hit& b) { return closer(a.id, a.distance, b.id, b.distance); });
   return hits;
 }
 

@@ -1,8 +1,8 @@
-// libFuzzer: whatever a client of the Milvus protocol sends, the server refuses it with a reason or answers what a
-// plain loop over the rows answers.
+// libFuzzer: whatever a client of the Milvus protocol sends, the server refuses it with a reason or answers
+// what a plain loop over the rows answers.
 //
-// An input is a Conversation (wire.proto). Everything behind the sockets is the server's own, but for the ranks:
-// see stand_in_cluster.hpp.
+// An input is a Conversation (wire.proto). Everything behind the sockets is the server's own, but for the
+// ranks: see stand_in_cluster.hpp.
 #include <google/protobuf/stubs/logging.h>
 
 #include <cmath>
@@ -90,21 +90,25 @@ class Server {
 
   static const std::map<std::string, Handler>& handlers() {
     static const std::map<std::string, Handler> all = {
-        {"Search", [](Server& server, const google::protobuf::Message& request) {
+        {"Search",
+         [](Server& server, const google::protobuf::Message& request) {
            server.search(static_cast<const pb::SearchRequest&>(request));
          }},
-        {"Query", [](Server& server, const google::protobuf::Message& request) {
+        {"Query",
+         [](Server& server, const google::protobuf::Message& request) {
            server.query(static_cast<const pb::QueryRequest&>(request));
          }},
-        {"ReleaseCollection", [](Server& server, const google::protobuf::Message& request) {
+        {"ReleaseCollection",
+         [](Server& server, const google::protobuf::Message& request) {
            server.release(static_cast<const pb::ReleaseCollectionRequest&>(request));
          }},
-        {"ReleasePartitions", [](Server& server, const google::protobuf::Message& request) {
+        {"ReleasePartitions",
+         [](Server& server, const google::protobuf::Message& request) {
            server.release(static_cast<const pb::ReleasePartitionsRequest&>(request));
          }},
-#define MPISHARDS_ANSWERED_AT_ONCE(Method, Request, Response)                       \
-  {#Method, [](Server& server, const google::protobuf::Message& request) {          \
-     server.answer_at_once<Response>(static_cast<const Request&>(request));         \
+#define MPISHARDS_ANSWERED_AT_ONCE(Method, Request, Response)               \
+  {#Method, [](Server& server, const google::protobuf::Message& request) {  \
+     server.answer_at_once<Response>(static_cast<const Request&>(request)); \
    }},
 #include "serve/milvus/rpcs.inc"
 #undef MPISHARDS_ANSWERED_AT_ONCE
@@ -281,7 +285,8 @@ class Server {
     if (result.count) return insist(*result.count == std::ssize(wanted));
     insist(asked.offset >= 0 && asked.limit.value_or(1) >= 1);
     wanted.erase(wanted.begin(), wanted.begin() + std::min(asked.offset, std::ssize(wanted)));
-    if (asked.limit && *asked.limit < std::ssize(wanted)) wanted.resize(static_cast<std::size_t>(*asked.limit));
+    if (asked.limit && *asked.limit < std::ssize(wanted))
+      wanted.resize(static_cast<std::size_t>(*asked.limit));
     insist(result.ids == wanted);
     for (const milvus::schema::FieldData& column : response.fields_data())
       check_column(column, info, static_cast<int>(wanted.size()));
