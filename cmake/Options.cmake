@@ -2,6 +2,7 @@ set(MPISHARDS_WITH_CUDA AUTO CACHE STRING "Build the CUDA engine: AUTO, ON or OF
 set_property(CACHE MPISHARDS_WITH_CUDA PROPERTY STRINGS AUTO ON OFF)
 option(MPISHARDS_BUILD_TESTS "Build the tests" ON)
 option(MPISHARDS_BUILD_BENCH "Build the benchmarks" ON)
+option(MPISHARDS_BUILD_FUZZERS "Build the fuzzers" OFF)
 option(MPISHARDS_WARNINGS_AS_ERRORS "Warnings are errors" ON)
 option(MPISHARDS_COVERAGE "Instrument for gcov" OFF)
 set(MPISHARDS_SANITIZE "" CACHE STRING "Value of -fsanitize")

@@ -23,7 +23,8 @@ using TemplateValues = std::map<std::string, TemplateValue, std::less<>>;
 /// @param field  name of the primary key
 /// @throws RequestError{invalid_parameter} saying what stands where; RequestError{field_not_found} for
 /// another field's name
-/// @par Cost  linear in the text; nesting is limited, so that no text exhausts the stack
+/// @par Cost  n log n in the text, per level of parentheses; nesting is limited, so that no text exhausts the
+/// stack
 IdSet parse_expression(std::string_view text, std::string_view field, const TemplateValues& templates = {});
 
 /// Parentheses and nots within each other.

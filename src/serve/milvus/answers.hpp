@@ -19,6 +19,9 @@ struct Asked {
   CollectionPtr collection(const std::string& name) const { return front.service.describe(database, name); }
 };
 
+/// Names in one BatchDescribeCollection: an answer is a hundred times longer than a name.
+inline constexpr int kMostDescribed = 1000;
+
 /// Each fills in everything but the status, or throws RequestError.
 void answer(const Asked& asked, const pb::ConnectRequest& request, pb::ConnectResponse& response);
 void answer(const Asked& asked, const pb::GetVersionRequest& request, pb::GetVersionResponse& response);

@@ -66,6 +66,10 @@ void answer(const Asked& asked, const pb::DescribeCollectionRequest& request,
 
 void answer(const Asked& asked, const pb::BatchDescribeCollectionRequest& request,
             pb::BatchDescribeCollectionResponse& response) {
+  if (request.collection_name_size() > kMostDescribed)
+    throw RequestError(Code::invalid_parameter, std::to_string(request.collection_name_size()) +
+                                                    " collections are more than can be described at once: " +
+                                                    std::to_string(kMostDescribed));
   for (const std::string& name : request.collection_name()) {
     pb::DescribeCollectionResponse& one = *response.add_responses();
     Status status;

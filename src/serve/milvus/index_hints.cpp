@@ -55,6 +55,12 @@ void IndexHints::create(const CollectionInfo& info, const std::string& field, co
   } else {
     throw RequestError(Code::field_not_found, "field " + field + " not exist");
   }
+  std::size_t bytes = index.name.size();
+  for (const auto& [key, value] : index.params) bytes += key.size() + value.size();
+  if (bytes > kMostHintBytes)
+    throw RequestError(Code::invalid_parameter, "invalid parameter: the index's name and parameters have " +
+                                                    std::to_string(bytes) + " bytes, at most " +
+                                                    std::to_string(kMostHintBytes) + " are kept");
   const std::lock_guard lock(mutex_);
   hints_[{info.slot, field}] = std::move(index);
 }

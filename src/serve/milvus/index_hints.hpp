@@ -15,6 +15,9 @@ namespace mpishards::serve::milvus {
 /// checked, kept, and told again. Thread safe.
 class IndexHints {
  public:
+  /// Of the name and parameters of one hint: they stay in memory.
+  static constexpr std::size_t kMostHintBytes = 64 << 10;
+
   struct Index {
     std::string name;
     std::string field;
@@ -22,8 +25,8 @@ class IndexHints {
   };
 
   /// Keeps the hint. An empty name stands for the field's.
-  /// @throws RequestError{field_not_found|invalid_parameter} for an unknown field or index type, or another
-  /// metric than the collection's
+  /// @throws RequestError{field_not_found|invalid_parameter} for an unknown field or index type, another
+  /// metric than the collection's, or more text than kMostHintBytes
   void create(const CollectionInfo& info, const std::string& field, const std::string& name,
               const Parameters& params);
   /// Forgets a hint; the vector field's index stays, as what the server really does.

@@ -133,7 +133,13 @@ grpc::ServerUnaryReactor* MilvusService::Query(grpc::CallbackServerContext* cont
       return call->refuse(grpc::StatusCode::RESOURCE_EXHAUSTED, std::move(record));
     if (result.status.code == Code::cancelled)
       return call->refuse(grpc::StatusCode::CANCELLED, std::move(record));
-    fill(*response, result);
+    try {
+      fill(*response, result);
+    } catch (...) {
+      record.status = status_of_current_exception();
+      response->Clear();
+      fill(*response->mutable_status(), record.status);
+    }
     call->answer(*response, std::move(record));
   };
   RowResult refused;

@@ -1,8 +1,10 @@
 #include "serve/milvus/search_params.hpp"
 
 #include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <type_traits>
 
 #include "serve/status.hpp"
 
@@ -12,10 +14,27 @@ namespace {
 
 /// A client that names no limit gets what most of its kind default to.
 constexpr std::int64_t kDefaultLimit = 10;
+/// Of the JSON text of "params". Clients nest a level or two; writing a deep value down again needs a deep
+/// stack.
+constexpr int kMostParamsDepth = 32;
+constexpr int kMostParamsValues = 10'000;
 
 [[noreturn]] void refuse_value(std::string_view key, const std::string& text, const std::string& wanted) {
   throw RequestError(Code::invalid_parameter,
                      std::string(key) + " [" + text + "] is invalid: expected " + wanted);
+}
+
+/// @return discarded where the text is no JSON
+nlohmann::json parse_params(const std::string& text) {
+  int events = 0;
+  const auto limit = [&](int depth, nlohmann::json::parse_event_t /*event*/,
+                         const nlohmann::json& /*value*/) {
+    if (depth > kMostParamsDepth || ++events > kMostParamsValues)
+      throw RequestError(Code::invalid_parameter,
+                         "params is invalid: the JSON is nested too deeply or holds too much");
+    return true;
+  };
+  return nlohmann::json::parse(text, limit, false);
 }
 
 /// Flat values, and beneath them those of the JSON text under "params".
@@ -23,7 +42,7 @@ Parameters flattened(const Parameters& given) {
   Parameters all = given;
   const auto params = given.find("params");
   if (params == given.end() || params->second.empty()) return all;
-  const nlohmann::json json = nlohmann::json::parse(params->second, nullptr, false);
+  const nlohmann::json json = parse_params(params->second);
   if (json.is_null()) return all;
   if (!json.is_object()) refuse_value("params", params->second, "a JSON object");
   for (const auto& [key, value] : json.items())
@@ -39,6 +58,8 @@ std::optional<Number> number_of(const Parameters& parameters, std::string_view k
   Number value{};
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || stop != text.data() + text.size()) refuse_value(key, text, wanted);
+  if constexpr (std::is_floating_point_v<Number>)
+    if (std::isnan(value)) refuse_value(key, text, wanted);
   return value;
 }
 

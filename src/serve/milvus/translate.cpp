@@ -1,11 +1,14 @@
 #include "serve/milvus/translate.hpp"
 
+#include <google/protobuf/unknown_field_set.h>
+
 #include <atomic>
 #include <chrono>
 #include <limits>
 #include <optional>
 
 #include "core/convert.hpp"
+#include "core/narrow.hpp"
 #include "serve/milvus/placeholder.hpp"
 
 namespace mpishards::serve::milvus {
@@ -77,7 +80,7 @@ void fill_vectors(schema::FieldData& column, const CollectionInfo& info, const M
   }
   const std::int64_t count = vectors.rows() * vectors.cols();
   auto& data = *field.mutable_float_vector()->mutable_data();
-  data.Resize(static_cast<int>(count), 0.0F);
+  data.Resize(narrow<int>(count), 0.0F);
   if (count > 0) to_float32(vectors.dtype(), vectors.data(), count, data.mutable_data());
 }
 
@@ -117,8 +120,14 @@ TemplateValues templates_of(const google::protobuf::Map<std::string, schema::Tem
         values[name] = value.string_val();
         break;
       case schema::TemplateValue::kArrayVal: {
-        const auto& data = value.array_val().long_data().data();
-        values[name] = std::vector<std::int64_t>(data.begin(), data.end());
+        const schema::TemplateArrayValue& list = value.array_val();
+        // Lists of other types are fields that this subset of the protocol lacks; an empty list may have
+        // none.
+        if (!list.has_long_data() && !list.GetReflection()->GetUnknownFields(list).empty())
+          throw RequestError(Code::invalid_parameter,
+                             "the expression's value " + name + " is a list of other than integers");
+        values[name] =
+            std::vector<std::int64_t>(list.long_data().data().begin(), list.long_data().data().end());
         break;
       }
       default:
