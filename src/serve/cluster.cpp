@@ -15,6 +15,7 @@
 #include "merge/merge_strategy.hpp"
 #include "rank/host_info.hpp"
 #include "rank/stop.hpp"
+#include "serve/heap.hpp"
 #include "serve/status.hpp"
 
 namespace mpishards::serve {
@@ -90,7 +91,7 @@ enum class Cluster::Verb : std::int32_t {
 struct Cluster::Command {
   Verb verb = Verb::heartbeat;
   std::int32_t slot = 0;
-  std::int64_t size = 0;   // search: k; select, count: intervals; fetch: ids
+  std::int64_t size = 0;  // search: k; select, count: intervals; fetch: ids; heartbeat: 1 where a rest begins
   std::int64_t limit = 0;  // select
 };
 
@@ -145,7 +146,7 @@ bool Cluster::obey(const Command& command) {
     case Verb::stop:
       return false;
     case Verb::heartbeat:
-      comm_.max(std::int64_t{rank::stop_level()});
+      do_heartbeat(command.size != 0);
       break;
     case Verb::begin_load:
       do_begin_load(command.slot);
@@ -414,8 +415,13 @@ FetchedRows Cluster::do_fetch(int slot, std::vector<GlobalId> ids) {
   return fetched;
 }
 
-bool Cluster::heartbeat() {
-  send({Verb::heartbeat});
+bool Cluster::heartbeat(bool begins_rest) {
+  send({.verb = Verb::heartbeat, .size = begins_rest ? 1 : 0});
+  return do_heartbeat(begins_rest);
+}
+
+bool Cluster::do_heartbeat(bool begins_rest) const {
+  if (begins_rest) return_free_memory();
   return comm_.max(std::int64_t{rank::stop_level()}) != 0;
 }
 

@@ -49,7 +49,8 @@ class Cluster final : public Engine {
   FetchedRows fetch(int slot, const std::vector<GlobalId>& ids);
 
   /// Touches every rank. @return whether any of them was asked to stop (rank::stop_level)
-  bool heartbeat();
+  /// @param begins_rest  a busy time is over: every rank gives free memory back to the system
+  bool heartbeat(bool begins_rest);
   /// Ends follow() on the other ranks. Once, at the end.
   void stop();
 
@@ -66,6 +67,7 @@ class Cluster final : public Engine {
   bool obey(const Command& command);
   CollectionPart& part(int slot);
 
+  bool do_heartbeat(bool begins_rest) const;
   void do_begin_load(int slot);
   void do_finish_load(int slot);
   void do_release(int slot);

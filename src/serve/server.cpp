@@ -1,7 +1,5 @@
 #include "serve/server.hpp"
 
-#include <malloc.h>
-
 #include <cstdio>
 #include <filesystem>
 #include <optional>
@@ -17,6 +15,7 @@
 #include "serve/cluster.hpp"
 #include "serve/executor.hpp"
 #include "serve/front.hpp"
+#include "serve/heap.hpp"
 #include "serve/http_front.hpp"
 #include "serve/loader.hpp"
 
@@ -84,6 +83,24 @@ class DiscoveryFile {
   bool written_ = false;
 };
 
+/// Sees when a busy time is over.
+class Activity final : public Observer {
+ public:
+  void request_finished(const RequestRecord& /*record*/) override { ++finished_; }
+
+  /// Asked now and then: whether requests have ended since the last rest, but none since it was asked before.
+  bool begins_rest() {
+    const std::int64_t finished = finished_;
+    const bool is_quiet = std::exchange(seen_, finished) == finished;
+    return is_quiet && std::exchange(rested_, finished) != finished;
+  }
+
+ private:
+  std::atomic<std::int64_t> finished_{0};
+  std::int64_t seen_ = 0;    // when last asked
+  std::int64_t rested_ = 0;  // at the last rest
+};
+
 /// Rank 0's part: fronts, queue and the loop that drives the ranks.
 class Server {
  public:
@@ -96,7 +113,9 @@ class Server {
         loader_(cluster, observers, say),
         executor_(kAnswerThreads),
         service_(batcher_, cluster, loader_, executor_),
-        discovery_(config.discovery_file) {}
+        discovery_(config.discovery_file) {
+    observers_.add(activity_);
+  }
 
   /// Opens the addresses: who connects is told that collections are still being loaded.
   void open() {
@@ -138,7 +157,7 @@ class Server {
     const double now = steady_seconds();
     if (now - last_heartbeat_ >= kHeartbeatSeconds) {
       last_heartbeat_ = now;
-      if (cluster_.heartbeat()) begin_drain();
+      if (cluster_.heartbeat(activity_->begins_rest())) begin_drain();
     }
     if (rank::stop_level() > 0) begin_drain();
     if (!drain_began_) return;
@@ -175,22 +194,10 @@ class Server {
   SearchService service_;
   DiscoveryFile discovery_;
   std::vector<std::unique_ptr<Front>> fronts_;
+  std::shared_ptr<Activity> activity_ = std::make_shared<Activity>();
   double last_heartbeat_ = 0;
   std::optional<double> drain_began_;
 };
-
-/// A server has many threads, and now and then a huge request. By default each thread's part of the heap
-/// keeps the largest that it ever held: few parts, and large blocks straight from the system, keep the
-/// process as small as it began.
-void keep_heap_small() {
-#ifdef __GLIBC__
-  constexpr int kMostArenas = 2;
-  constexpr int kLargeBytes = 1 << 20;
-  mallopt(M_ARENA_MAX, kMostArenas);
-  mallopt(M_MMAP_THRESHOLD, kLargeBytes);
-  mallopt(M_TRIM_THRESHOLD, kLargeBytes);
-#endif
-}
 
 }  // namespace
 

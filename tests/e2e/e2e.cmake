@@ -13,7 +13,10 @@ foreach(SCRIPT ${E2E_TESTS})
   add_test(NAME e2e.${NAME}
            COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider --rootdir "${CMAKE_CURRENT_LIST_DIR}" "${SCRIPT}"
            WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
-  set(E2E_TOOLS "MPISHARDS=$<TARGET_FILE:mpishards>;MPISHARDS_LOAD_TOOL=$<TARGET_FILE:bench_serve>")
+  set(E2E_TOOLS "MPISHARDS=$<TARGET_FILE:mpishards>")
+  if(MPISHARDS_BUILD_BENCH)
+    list(APPEND E2E_TOOLS "MPISHARDS_LOAD_TOOL=$<TARGET_FILE:bench_serve>")
+  endif()
   set_tests_properties(e2e.${NAME} PROPERTIES LABELS "${LABELS}" TIMEOUT 600 PROCESSORS 2 SKIP_RETURN_CODE 77
                        ENVIRONMENT "${E2E_TOOLS};PYTHONDONTWRITEBYTECODE=1")
 endforeach()

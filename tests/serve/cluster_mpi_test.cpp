@@ -146,7 +146,8 @@ TEST_F(ClusterTest, what_is_released_is_not_searched_until_it_is_loaded_again) {
     EXPECT_EQ(cluster.catalogue().at(0)->state, LoadState::loading);
     cluster.finish_load(0);
     expect_exact(cluster, base_, 2, 3);
-    EXPECT_FALSE(cluster.heartbeat());
+    EXPECT_FALSE(cluster.heartbeat(false));
+    EXPECT_FALSE(cluster.heartbeat(true));
   });
 }
 
