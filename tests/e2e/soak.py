@@ -19,8 +19,8 @@ import pytest
 import served
 import support
 
-ROWS, DIM, QUERIES, K = 20_000, 32, 512, 50
-REHEARSAL_SECONDS = 20
+ROWS, DIM, QUERIES, K = 60_000, 784, 512, 50  # as many as in Fashion-MNIST
+REHEARSAL_SECONDS = 30
 QUIET_SECONDS = 5  # idle HTTP connections are closed after 2
 MOST_DRIFT = 0.01
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -45,7 +45,7 @@ class Soak:
 
     def mixed(self, seconds):
         facts = {"collection": "points", "base": f"{self.folder}/base.npy", "queries": f"{self.folder}/queries.npy",
-                 "seconds": seconds, "rate": 20}
+                 "seconds": seconds, "rate": 6}
         return subprocess.Popen([milvus_clients.python("newest"), milvus_clients.SCRIPTS / "soak.py", self.server.address,
                                  json.dumps(facts)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -114,8 +114,8 @@ class Soak:
         """All kinds at once. @return what was asked, by kind"""
         self.result_rows = support.read_result(self.result)
         mixed = self.mixed(seconds)
-        tools = [self.tool(seconds, "--rate", 100, "--clients", 16, "--k", 10),
-                 self.tool(seconds, "--rate", 2, "--clients", 2, "--nq", 64, "--k", K)]
+        tools = [self.tool(seconds, "--rate", 50, "--clients", 16, "--k", 10),
+                 self.tool(seconds, "--rate", 0.5, "--clients", 2, "--nq", 64, "--k", K)]
         try:
             self.disturb(time.monotonic() + seconds)
             texts = [process.communicate(timeout=180)[0] for process in (mixed, *tools)]
@@ -151,9 +151,9 @@ def soak(folder, seconds):
     if not TOOL.exists():
         pytest.skip(f"no load tool at {TOOL}: build bench_serve")
     dice = np.random.default_rng(31)
-    base = dice.integers(-9, 10, size=(ROWS, DIM)).astype(np.float32)
+    base = dice.integers(0, 10, size=(ROWS, DIM), dtype=np.uint8).astype(np.float32)
     base[3::7] = base[2::7][:len(base[3::7])]
-    queries = dice.integers(-9, 10, size=(QUERIES, DIM)).astype(np.float32)
+    queries = dice.integers(0, 10, size=(QUERIES, DIM), dtype=np.uint8).astype(np.float32)
     np.save(folder / "base.npy", base)
     np.save(folder / "queries.npy", queries)
     file = support.write_h5(folder / "data.h5", train=base, test=queries)

@@ -61,6 +61,7 @@ def test_installed_program_runs_and_its_files_lie_where_people_look(prefix):
 @pytest.mark.parametrize("components, libraries", [
     ("core kernels", "mpishards::core mpishards::kernels"),
     ("rank", "mpishards::rank mpishards::kernels"),
+    ("serve", "mpishards::serve mpishards::kernels"),
 ])
 def test_consumer_finds_and_links_the_package(prefix, tmp_path, components, libraries):
     for name, text in CONSUMER.items():
