@@ -55,7 +55,11 @@ def why_not():
         return "needs root"
     search_path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     missing = [name for name in DAEMONS + CLIENTS if shutil.which(name, path=search_path) is None]
-    return f"not installed: {', '.join(missing)}" if missing else ""
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    if not any(pathlib.Path("/sys/fs/cgroup").glob("*")):
+        return "slurmd needs control groups, and /sys/fs/cgroup is empty"
+    return ""
 
 
 def _free_ports(count):
