@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <system_error>
 
 #include "app/options.hpp"
 #include "core/error.hpp"
@@ -129,7 +130,8 @@ int supervise(const Arguments& arguments) {
     const int code = wait_for(g_server);
     g_server = 0;
     // A server that was killed could not take back what it told its clients.
-    if (code != 0 && text_of(discovery) != others) std::filesystem::remove(discovery);
+    std::error_code ignored;
+    if (code != 0 && text_of(discovery) != others) std::filesystem::remove(discovery, ignored);
     if (code == 0 || g_stop || std::ranges::find(kHopeless, code) != kHopeless.end()) return code;
     if (steady_seconds() - begin > kLongLifeSeconds) pause_seconds = 1;
     std::fprintf(stderr, "mpishards: the server ended with exit code %d; starting it again in %d s\n", code,
