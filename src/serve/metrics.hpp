@@ -39,7 +39,7 @@ class Metrics final : public Observer {
   std::string text(const Scrape& scrape) const;
 
  private:
-  class Series;
+  struct Series;
   std::unique_ptr<Series> series_;
 };
 
