@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "serve/status.hpp"
 #include "serve/trace_context.hpp"
 
 namespace mpishards::serve {
@@ -32,10 +33,10 @@ int open_log_or_throw(const std::filesystem::path& path) {
       path.string() + ": can't open the access log (" + std::strerror(reason) + "); name another file");
 }
 
-/// Clients choose some of the texts: none may fill the disk.
-std::string shortened(std::string_view text) {
+/// A text that a client chose.
+std::string chosen(std::string_view text) {
   constexpr std::size_t kMostBytes = 256;
-  return std::string(text.substr(0, kMostBytes));
+  return shortened(text, kMostBytes);
 }
 
 /// 2026-01-31T12:34:56.789Z
@@ -79,8 +80,8 @@ std::string access_log_line(const RequestRecord& record, std::chrono::system_clo
       {"time", utc(end)},
       {"trace_id", trace_of(context).trace_id},
       {"front", context.front},
-      {"method", shortened(context.method)},
-      {"collection", shortened(record.collection)},
+      {"method", chosen(context.method)},
+      {"collection", chosen(record.collection)},
       {"nq", record.queries},
       {"k", record.k},
       {"status", to_string(record.status.code)},
@@ -90,9 +91,9 @@ std::string access_log_line(const RequestRecord& record, std::chrono::system_clo
       {"search_seconds", microseconds(engine.search)},
       {"request_bytes", context.request_bytes},
       {"answer_bytes", record.answer_bytes},
-      {"peer", shortened(context.peer)},
+      {"peer", chosen(context.peer)},
   };
-  if (!context.request_id.empty()) line["request_id"] = shortened(context.request_id);
+  if (!context.request_id.empty()) line["request_id"] = chosen(context.request_id);
   return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 

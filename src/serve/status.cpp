@@ -6,6 +6,11 @@
 #include "core/error.hpp"
 
 namespace mpishards::serve {
+namespace {
+
+constexpr std::size_t kMostReasonBytes = 1000;
+
+}  // namespace
 
 std::string_view to_string(Code code) {
   switch (code) {
@@ -49,13 +54,25 @@ std::string_view to_string(Code code) {
   return "unexpected";
 }
 
+std::string shortened(std::string_view text, std::size_t most_bytes) {
+  if (text.size() <= most_bytes) return std::string(text);
+  const auto is_inside_character = [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; };
+  std::size_t end = most_bytes;
+  while (end > 0 && is_inside_character(text[end])) --end;
+  return std::string(text.substr(0, end)) + "...";
+}
+
+RequestError::RequestError(Code code, std::string_view reason)
+    : std::runtime_error(shortened(reason, kMostReasonBytes)), code_(code) {}
+
 Status status_of_current_exception() {
   try {
     throw;
   } catch (const RequestError& error) {
     return error.status();
   } catch (const Error& error) {
-    return {error.kind() == ErrorKind::usage ? Code::invalid_parameter : Code::unexpected, error.what()};
+    return {error.kind() == ErrorKind::usage ? Code::invalid_parameter : Code::unexpected,
+            shortened(error.what(), kMostReasonBytes)};
   } catch (const std::bad_alloc&) {
     return {Code::memory_limit, "the server has no memory for this request; ask for less at once"};
   } catch (const std::exception& error) {

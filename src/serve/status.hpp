@@ -41,10 +41,15 @@ struct Status {
   bool is_ok() const { return code == Code::ok; }
 };
 
+/// The first bytes of a text that a client chose, so that it can fill neither answers nor logs; ends between
+/// two characters of UTF-8.
+std::string shortened(std::string_view text, std::size_t most_bytes);
+
 /// A request that can't be answered; becomes its answer's Status.
 class RequestError : public std::runtime_error {
  public:
-  RequestError(Code code, const std::string& reason) : std::runtime_error(reason), code_(code) {}
+  /// @param reason  may quote the client: what is beyond 1000 bytes is cut off
+  RequestError(Code code, std::string_view reason);
   Code code() const noexcept { return code_; }
   Status status() const { return {code_, what()}; }
 
