@@ -61,10 +61,10 @@ std::vector<std::string> values_of(const OptionRow& row, const toml::node& node,
   } else if (const auto* number = node.as_integer(); number != nullptr && numeric) {
     return {std::to_string(number->get())};
   } else if (const auto* real = node.as_floating_point(); real != nullptr && row.kind == OptionKind::number) {
-    std::ostringstream text;
-    text.precision(17);
-    text << real->get();
-    return {text.str()};
+    std::ostringstream exact;
+    exact.precision(17);
+    exact << real->get();
+    return {exact.str()};
   } else if (const auto* array = node.as_array(); array != nullptr && row.kind == OptionKind::list) {
     return strings_of(row, *array, where);
   }
