@@ -97,7 +97,7 @@ def test_the_matrix_is_the_same_for_any_ranks_batch_and_memory(folder, tmp_path,
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_base_beyond_memory_gives_the_same_matrix(tmp_path, command, ranks):
     random = np.random.default_rng(3)
-    base = random.integers(-2, 3, (6000, 48)).astype(np.float32)
+    base = random.integers(-2, 3, (4000, 48)).astype(np.float32)
     with h5py.File(tmp_path / "base.h5", "w") as file:
         file["train"] = base
         file["test"] = base[:100]
@@ -105,7 +105,7 @@ def test_a_base_beyond_memory_gives_the_same_matrix(tmp_path, command, ranks):
     job = [command, "--base", tmp_path / "base.h5", *more, "--eps", 110, "--threads", 1]
     whole = support.run([*job, "-o", tmp_path / "whole.h5"])
     assert whole.code == 0 and "resident" in whole.stderr, whole
-    part = support.run([*job, "-o", tmp_path / "part.h5", "--memory", "2MiB", "--batch", 20], np=ranks)
+    part = support.run([*job, "-o", tmp_path / "part.h5", "--memory", "1400KiB" if ranks == 1 else "700KiB", "--batch", 40], np=ranks)
     assert part.code == 0 and "streamed" in part.stderr, part
     with h5py.File(tmp_path / "whole.h5") as file, h5py.File(tmp_path / "part.h5") as other:
         assert file["indices"].size > 1000
