@@ -161,3 +161,14 @@ def test_an_output_that_exists_is_kept(folder, tmp_path):
     assert result.code == CANNOT_CREATE and (tmp_path / "out.h5").read_text() == "mine", result
     assert support.run(line(folder, "join", tmp_path / "out.h5", "--overwrite")).code == 0
     assert_is(tmp_path / "out.h5", truth(folder, "join", "l2"))
+
+
+def test_one_query_that_finds_more_than_memory_holds_is_named(tmp_path):
+    with h5py.File(tmp_path / "base.h5", "w") as file:
+        file["train"] = np.zeros((20000, 2), np.float32)
+    result = support.run(["join", "--base", tmp_path / "base.h5", "--eps", 1, "--threads", 1, "--batch", 4,
+                          "--memory", "1200KiB", "-o", tmp_path / "out.h5"])
+    assert result.code == CONFIG and len(support.complaints(result)) == 1, result
+    for word in ("query 0", "rows within eps", "--memory", "--eps"):
+        assert word in support.complaints(result)[0], result
+    assert [path.name for path in tmp_path.iterdir()] == ["base.h5"]
