@@ -16,6 +16,7 @@
 #include "comm/agree.hpp"
 #include "core/error.hpp"
 #include "io/file.hpp"
+#include "rank/range_job.hpp"
 
 namespace mpishards::app {
 
@@ -69,7 +70,8 @@ rank::SearchSummary run_with_progress(const BatchOptions& options, const comm::C
   observer.progress = [&](const rank::Progress& progress) { display.update(progress); };
   if (!options.quiet) observer.prepared = announce;
   const SilenceAtEnd silence_at_end;
-  rank::SearchSummary summary = rank::run_search_job(options.job, world, observer);
+  const auto run = options.job.range ? rank::run_range_job : rank::run_search_job;
+  rank::SearchSummary summary = run(options.job, world, observer);
   if (world.is_root()) display.end(!summary.stopped);
   return summary;
 }

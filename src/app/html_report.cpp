@@ -303,15 +303,16 @@ std::string warnings_html(const rank::SearchSummary& summary) {
 }
 
 std::string heading(const rank::SearchJobConfig& config) {
+  if (config.range) return config.exclude_self ? "mpishards join" : "mpishards range";
   return config.exclude_self ? "mpishards graph" : "mpishards search";
 }
 
 std::string subtitle(const rank::SearchJobConfig& config, const rank::SearchSummary& summary) {
   const rank::JobShape& shape = summary.shape;
-  return escape_html(format("%lld x %lld %s base, %lld queries, k = %lld, %s, merge %s",
+  return escape_html(format("%lld x %lld %s base, %lld queries, %s, %s, merge %s",
                             static_cast<long long>(shape.rows), static_cast<long long>(shape.d),
                             std::string(to_string(shape.dtype)).c_str(), static_cast<long long>(shape.nq),
-                            static_cast<long long>(shape.k), std::string(to_string(config.metric)).c_str(),
+                            rank::wanted_text(shape).c_str(), std::string(to_string(config.metric)).c_str(),
                             summary.merge.c_str())) +
          (summary.ranks.empty() ? "" : ", " + escape_html(summary.ranks.front().engine)) + "<br/>" +
          escape_html(config.output);

@@ -21,6 +21,8 @@ std::string_view expected_type(OptionKind kind) {
       return "true or false";
     case OptionKind::list:
       return "a string or an array of strings";
+    case OptionKind::number:
+      return "a number";
     case OptionKind::count:
       return "a whole number or a string such as \"10k\"";
     case OptionKind::size:
@@ -50,13 +52,19 @@ std::vector<std::string> strings_of(const OptionRow& row, const toml::array& arr
 }
 
 std::vector<std::string> values_of(const OptionRow& row, const toml::node& node, const std::string& where) {
-  const bool numeric = row.kind == OptionKind::count || row.kind == OptionKind::size;
+  const bool numeric =
+      row.kind == OptionKind::count || row.kind == OptionKind::size || row.kind == OptionKind::number;
   if (row.kind == OptionKind::flag) {
     if (const auto* flag = node.as_boolean()) return {flag->get() ? "true" : "false"};
   } else if (const auto* text = node.as_string()) {
     return {text->get()};
   } else if (const auto* number = node.as_integer(); number != nullptr && numeric) {
     return {std::to_string(number->get())};
+  } else if (const auto* real = node.as_floating_point(); real != nullptr && row.kind == OptionKind::number) {
+    std::ostringstream exact;
+    exact.precision(17);
+    exact << real->get();
+    return {exact.str()};
   } else if (const auto* array = node.as_array(); array != nullptr && row.kind == OptionKind::list) {
     return strings_of(row, *array, where);
   }

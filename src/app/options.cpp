@@ -22,6 +22,8 @@ namespace {
 
 using Names = std::vector<std::string>;
 
+constexpr std::array<std::string_view, 4> kBatchNames = {"search", "graph", "range", "join"};
+
 template <class Rows, class NameOf>
 Names names_of(Names first, const Rows& rows, NameOf name_of) {
   for (const auto& row : rows) {
@@ -56,12 +58,21 @@ Names nonfinite_choices() {
   return {"error", "drop"};
 }
 
+constexpr auto kWithQueries =
+    static_cast<std::uint8_t>(kind_bit(BatchKind::search) | kind_bit(BatchKind::range));
+constexpr auto kWithK = static_cast<std::uint8_t>(kind_bit(BatchKind::search) | kind_bit(BatchKind::graph));
+constexpr auto kWithEps = static_cast<std::uint8_t>(kind_bit(BatchKind::range) | kind_bit(BatchKind::join));
+
 constexpr OptionRow kOptions[] = {
     {"base", 0, OptionKind::list, "", 0, nullptr, "FILE[:DATASET]",
      "vectors to search; repeats, takes globs and @list.txt; HDF5 data set: train"},
     {"queries", 0, OptionKind::list, "", 0, nullptr, "FILE[:DATASET]",
-     "query vectors, named like the base; HDF5 data set: test", true},
-    {"k", 'k', OptionKind::count, "10", 1, nullptr, "N", "neighbors per query"},
+     "query vectors, named like the base; HDF5 data set: test", kWithQueries},
+    {"k", 'k', OptionKind::count, "10", 1, nullptr, "N", "neighbors per query", kWithK},
+    {"eps", 0, OptionKind::number, "", 0, nullptr, "E",
+     "rows within it: l2: squared distance at most E; ip, cosine: similarity at least E", kWithEps},
+    {"symmetric", 0, OptionKind::flag, "false", 0, nullptr, "", "each pair in both directions, not once",
+     kind_bit(BatchKind::join)},
     {"metric", 0, OptionKind::choice, "l2", 0, metric_choices, "NAME", "what near means"},
     {"output", 'o', OptionKind::text, "", 0, nullptr, "FILE", "result file"},
     {"job", 0, OptionKind::text, "", 0, nullptr, "FILE.toml",
@@ -69,22 +80,26 @@ constexpr OptionRow kOptions[] = {
     {"engine", 0, OptionKind::choice, "auto", 0, engine_choices, "NAME", "what computes"},
     {"isa", 0, OptionKind::choice, "auto", 0, isa_choices, "NAME", "CPU kernel family"},
     {"index", 0, OptionKind::choice, "flat", 0, index_choices, "NAME", "how a shard is searched"},
-    {"merge", 0, OptionKind::choice, "auto", 0, merge_choices, "NAME", "how ranks join their answers"},
-    {"router", 0, OptionKind::choice, "all", 0, router_choices, "NAME", "which shards see which query"},
+    {"merge", 0, OptionKind::choice, "auto", 0, merge_choices, "NAME", "how ranks join their answers",
+     kWithK},
+    {"router", 0, OptionKind::choice, "all", 0, router_choices, "NAME", "which shards see which query",
+     kWithK},
     {"batch", 0, OptionKind::count, "", 1, nullptr, "N", "queries per batch (default: planned)"},
     {"memory", 0, OptionKind::size, "", 1, nullptr, "SIZE",
      "memory per rank, e.g. 8GiB (default: what the host has left, divided by its ranks)"},
     {"threads", 0, OptionKind::count, "", 1, nullptr, "N", "threads per rank (default: its cores)"},
     {"format", 0, OptionKind::choice, "", 0, format_choices, "NAME", "result format (default: by suffix)",
-     true},
-    {"queries-range", 0, OptionKind::range, "", 0, nullptr, "A:B", "search only queries A to B-1", true},
+     kind_bit(BatchKind::search)},
+    {"queries-range", 0, OptionKind::range, "", 0, nullptr, "A:B", "search only queries A to B-1",
+     kWithQueries},
     {"part", 0, OptionKind::part, "", 0, nullptr, "I/N",
-     "search only piece I (0 to N-1) of N contiguous pieces of the base; mpishards merge joins them", true},
+     "search only piece I (0 to N-1) of N contiguous pieces of the base; mpishards merge joins them",
+     kind_bit(BatchKind::search)},
     {"nonfinite", 0, OptionKind::choice, "error", 0, nonfinite_choices, "WHAT",
-     "base rows with NaN or infinity: refuse, or drop and count", true},
+     "base rows with NaN or infinity: refuse, or drop and count", kWithQueries},
     {"self-check", 0, OptionKind::count, "16", 0, nullptr, "N", "queries to re-compute in fp64 at the end"},
     {"checkpoint", 0, OptionKind::count, "30", 0, nullptr, "SECONDS",
-     "save the state of a streamed base this often; 0: after every shard group"},
+     "save the state of a streamed base this often; 0: after every shard group", kWithK},
     {"overwrite", 0, OptionKind::flag, "false", 0, nullptr, "", "replace an existing result"},
     {"no-resume", 0, OptionKind::flag, "false", 0, nullptr, "",
      "start over instead of continuing a stopped run"},
@@ -119,6 +134,15 @@ std::pair<int, int> parse_part(std::string_view text) {
   return {narrow<int>(part), narrow<int>(parts)};
 }
 
+double parse_number(std::string_view text) {
+  double value = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (code != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
+    throw Error(ErrorKind::usage,
+                "'" + std::string(text) + "' is no finite number; expected one such as 0.25 or 1e4");
+  return value;
+}
+
 void check_choice(const OptionRow& row, const std::string& text) {
   const Names choices = row.choices();
   if (std::ranges::find(choices, text) != choices.end()) return;
@@ -135,6 +159,9 @@ void check_value(const OptionRow& row, const std::string& text) {
     case OptionKind::text:
     case OptionKind::list:
       if (text.empty()) throw Error(ErrorKind::usage, "the path is empty");
+      return;
+    case OptionKind::number:
+      parse_number(text);
       return;
     case OptionKind::count:
       if (const std::int64_t value = parse_count(text); value < row.minimum)
@@ -223,13 +250,29 @@ void refuse_option(BatchKind kind, const OptionRow& row, const Settings& job_fil
                                        "; leave it out");
 }
 
+std::optional<rank::RangeSearch> range_search(BatchKind kind, const Settings& settings, Metric metric) {
+  if (kind != BatchKind::range && kind != BatchKind::join) return std::nullopt;
+  const Setting& said = required(settings, "eps", "0.25");
+  const double eps = parse_number(said.text());
+  if (metric == Metric::l2 && eps < 0)
+    throw Error(ErrorKind::usage,
+                "--eps " + said.text() + ": a squared distance is never negative; name one of at least 0");
+  if (std::abs(eps) > std::numeric_limits<float>::max())
+    throw Error(ErrorKind::usage, "--eps " + said.text() + " is beyond float32");
+  if (kind == BatchKind::range) return rank::RangeSearch{static_cast<float>(eps), kernels::RangePairs::all};
+  const bool both = is_set(settings, "symmetric");
+  return rank::RangeSearch{static_cast<float>(eps),
+                           both ? kernels::RangePairs::others : kernels::RangePairs::later};
+}
+
 io::ResultFormat result_format(BatchKind kind, const Settings& settings, const std::string& output) {
   const std::string* name = text_of(settings, "format");
   if (name != nullptr) return io::result_format_from_string(*name);
   const io::ResultFormat format = io::result_format_of(output);
   if (kind == BatchKind::search) return format;
   if (format != io::ResultFormat::h5)
-    throw Error(ErrorKind::usage, "a graph is written as HDF5, not as " + output + "; end the output in .h5");
+    throw Error(ErrorKind::usage, "the output of mpishards " + std::string(to_string(kind)) +
+                                      " is written as HDF5, not as " + output + "; end the output in .h5");
   return io::ResultFormat::csr;
 }
 
@@ -246,18 +289,19 @@ OptionTable batch_options() {
 }
 
 OptionTable options_of(BatchKind kind) {
-  if (kind == BatchKind::search) return kOptions;
-  static const std::vector<OptionRow> of_graph = [] {
-    std::vector<OptionRow> rows;
-    std::ranges::copy_if(kOptions, std::back_inserter(rows),
-                         [](const OptionRow& row) { return !row.search_only; });
+  static const std::array<std::vector<OptionRow>, kBatchNames.size()> tables = [] {
+    std::array<std::vector<OptionRow>, kBatchNames.size()> rows;
+    for (std::size_t k = 0; k < rows.size(); ++k)
+      std::ranges::copy_if(kOptions, std::back_inserter(rows[k]), [k](const OptionRow& row) {
+        return (row.kinds & kind_bit(static_cast<BatchKind>(k))) != 0;
+      });
     return rows;
   }();
-  return of_graph;
+  return tables[static_cast<std::size_t>(kind)];
 }
 
 std::string_view to_string(BatchKind kind) {
-  return kind == BatchKind::graph ? "graph" : "search";
+  return kBatchNames[static_cast<std::size_t>(kind)];
 }
 
 const OptionRow* find_option(std::string_view name, OptionTable table) {
@@ -433,17 +477,18 @@ BatchOptions to_batch_options(BatchKind kind, const Settings& settings, const st
   BatchOptions options;
   rank::SearchJobConfig& job = options.job;
   job.base = input_specs(required(settings, "base", "emb.h5:/train"));
-  job.exclude_self = kind == BatchKind::graph;
+  job.exclude_self = kind == BatchKind::graph || kind == BatchKind::join;
   job.queries = job.exclude_self ? job.base : input_specs(required(settings, "queries", "emb.h5:/test"));
   job.output = required(settings, "output", "result.h5").text();
   job.metric = metric_from_string(*text_of(settings, "metric"));
-  job.k = count_or(settings, "k", job.k);
+  job.range = range_search(kind, settings, job.metric);
+  job.k = job.range ? 1 : count_or(settings, "k", job.k);
   job.format = result_format(kind, settings, job.output);
   job.index = *text_of(settings, "index");
   job.engine = *text_of(settings, "engine");
   job.isa = *text_of(settings, "isa");
-  job.merge = *text_of(settings, "merge");
-  job.router = *text_of(settings, "router");
+  if (const std::string* merge = text_of(settings, "merge")) job.merge = *merge;
+  if (const std::string* router = text_of(settings, "router")) job.router = *router;
   job.batch = count_or(settings, "batch", 0);
   if (const std::string* memory = text_of(settings, "memory")) job.memory_bytes = rank::parse_bytes(*memory);
   job.threads = narrow<int>(count_or(settings, "threads", 0));

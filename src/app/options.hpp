@@ -18,6 +18,7 @@ enum class OptionKind : std::uint8_t {
   flag,    // true or false; a bare --name is true
   text,    // a path
   list,    // paths; the flag repeats, the job file has an array
+  number,  // any finite decimal number
   count,   // 100, 10k, 30M, 1.5G (powers of 1000)
   size,    // bytes: 8GiB, 500MB
   choice,  // one of a few names
@@ -25,9 +26,16 @@ enum class OptionKind : std::uint8_t {
   part,    // i/n, 0 <= i < n
 };
 
-/// The commands that run a batch job. A graph is the search of a base with its own rows as queries.
-enum class BatchKind : std::uint8_t { search, graph };
+/// The commands that run a batch job. A graph is the search of a base with its own rows as queries, a join
+/// the same of a range.
+enum class BatchKind : std::uint8_t { search, graph, range, join };
 std::string_view to_string(BatchKind kind);
+
+/// Sets of batch commands, as bits.
+constexpr std::uint8_t kind_bit(BatchKind kind) {
+  return static_cast<std::uint8_t>(1U << static_cast<unsigned>(kind));
+}
+inline constexpr std::uint8_t kAllKinds = 15;
 
 /// One option of a subcommand: the flag --name, the job file key name and the environment variable
 /// MPISHARDS_NAME.
@@ -40,7 +48,7 @@ struct OptionRow {
   std::vector<std::string> (*choices)();
   std::string_view value_name;
   std::string_view help;
-  bool search_only = false;  // means nothing to a graph
+  std::uint8_t kinds = kAllKinds;  // bits of the batch commands that it means something to
 };
 /// The options of one subcommand.
 using OptionTable = std::span<const OptionRow>;

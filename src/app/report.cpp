@@ -229,8 +229,8 @@ std::string report_text(const rank::SearchJobConfig& config, const rank::SearchS
   std::string text = format("\nbase      %lld x %lld %s  ", static_cast<long long>(shape.rows),
                             static_cast<long long>(shape.d), std::string(to_string(shape.dtype)).c_str()) +
                      inputs_text(config.base) + "\n";
-  text += format("queries   %lld, k = %lld, %s  ", static_cast<long long>(shape.nq),
-                 static_cast<long long>(shape.k), std::string(to_string(config.metric)).c_str()) +
+  text += format("queries   %lld, %s, %s  ", static_cast<long long>(shape.nq),
+                 rank::wanted_text(shape).c_str(), std::string(to_string(config.metric)).c_str()) +
           inputs_text(config.queries) + "\n";
   text += format("ranks     %zu, merge %s", summary.ranks.size(), summary.merge.c_str());
   if (!summary.ranks.empty()) text += ", " + summary.ranks.front().engine;

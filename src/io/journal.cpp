@@ -290,6 +290,22 @@ void Journal::record_checkpoint(const Checkpoint& checkpoint) {
              .dump());
 }
 
+void Journal::record_block(const Block& block) {
+  json parts = json::array();
+  for (const Part& part : block.parts) parts.push_back({part.offset_bytes, part.hits});
+  append(json{{"type", "block"},
+              {"row_begin", block.rows.begin},
+              {"row_end", block.rows.end},
+              {"begin", block.queries.begin},
+              {"end", block.queries.end},
+              {"parts", parts}}
+             .dump());
+}
+
+void Journal::record_publishing() {
+  append(json{{"type", "publishing"}}.dump());
+}
+
 std::optional<std::uint64_t> Journal::content_hash(const std::string& input) const {
   for (const auto& [name, hash] : content_hashes_)
     if (name == input) return hash;
@@ -323,6 +339,12 @@ void Journal::apply(const std::string& record_json) {
     const std::string input = record.at("input");
     std::erase_if(content_hashes_, [&](const auto& entry) { return entry.first == input; });
     content_hashes_.emplace_back(input, record.at("hash").get<std::uint64_t>());
+  } else if (type == "block") {
+    Block block{{record.at("row_begin"), record.at("row_end")}, {record.at("begin"), record.at("end")}, {}};
+    for (const json& part : record.at("parts")) block.parts.push_back({part.at(0), part.at(1)});
+    blocks_.push_back(std::move(block));
+  } else if (type == "publishing") {
+    is_publishing_ = true;
   } else if (type == "resume") {
     ++resumes_;
   }

@@ -74,6 +74,24 @@ class Journal {
   const std::optional<Checkpoint>& checkpoint() const { return checkpoint_; }
   void record_checkpoint(const Checkpoint& checkpoint);
 
+  /// A part of the answer to a search without k, in OUT.hits: what one rank found.
+  struct Part {
+    std::int64_t offset_bytes = 0;
+    std::int64_t hits = 0;
+  };
+  /// Everything that some queries have in some rows of the base.
+  struct Block {
+    Range rows;
+    Range queries;
+    std::vector<Part> parts;
+  };
+  const std::vector<Block>& blocks() const { return blocks_; }
+  void record_block(const Block& block);
+
+  /// Whether the whole result lies in OUT.partial, or in OUT already.
+  bool is_publishing() const { return is_publishing_; }
+  void record_publishing();
+
   /// Sum of row hashes of a whole input ("base", "queries"), known once it was read in full.
   std::optional<std::uint64_t> content_hash(const std::string& input) const;
   void record_content_hash(const std::string& input, std::uint64_t hash);
@@ -88,6 +106,8 @@ class Journal {
   std::vector<Range> finished_;
   std::optional<Checkpoint> checkpoint_;
   std::vector<std::pair<std::string, std::uint64_t>> content_hashes_;
+  std::vector<Block> blocks_;
+  bool is_publishing_ = false;
   int resumes_ = 0;
 };
 

@@ -123,4 +123,16 @@ void remove_partial(const std::string& out_path, ResultFormat format) {
   std::filesystem::remove(saved_metadata_of(out_path), ignored);
 }
 
+void undo_publication(const std::string& out_path, ResultFormat format) {
+  for (const std::string& path : files_of(out_path, format).arrays)
+    if (!exists(partial_of(path)) && exists(path)) publish(path, partial_of(path));
+}
+
+File open_shared_output(const std::string& path) {
+  if (!exists(path))
+    throw Error(ErrorKind::io, "this host does not see " + path +
+                                   "; the output must lie on a file system that all ranks share");
+  return File::open_write(path, false);
+}
+
 }  // namespace mpishards::io

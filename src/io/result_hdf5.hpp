@@ -14,21 +14,18 @@ inline bool is_hdf5(ResultFormat format) {
   return format == ResultFormat::h5 || format == ResultFormat::csr;
 }
 
-/// Creates PATH with space for the ids and distances, unfilled. @pre is_hdf5(format) @throws
-/// Error{cannot_create}
-void create_hdf5_result(const std::string& path, ResultFormat format, std::int64_t nq, std::int64_t k);
+/// Creates OUT.partial with space for the ids and distances, unfilled. @pre is_hdf5(format)
+/// @throws Error{cannot_create|permission}
+void create_hdf5_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k);
 
 /// Where the ids and distances of PATH lie. @throws Error{data} unless they are contiguous and nq x k
 ResultLayout hdf5_layout(const std::string& path, ResultFormat format, std::int64_t nq, std::int64_t k);
 
-/// Sets attributes of the root group of PATH, replacing those of the same name. @throws Error{io}
-void set_hdf5_attributes(const std::string& path, const Attributes& attributes);
-
 /// Saves every byte of OUT.partial outside its arrays. HDF5 changes some of them in place when attributes
 /// are set, and a process killed meanwhile would leave a file that can't be opened again.
-void save_metadata(const std::string& out_path, ResultFormat format);
+void save_metadata(const std::string& out_path);
 
 /// Brings OUT.partial back to what it was before a publication that was killed.
-void restore_metadata(const std::string& out_path);
+void reopen_hdf5_output(const std::string& out_path);
 
 }  // namespace mpishards::io

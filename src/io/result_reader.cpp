@@ -5,7 +5,8 @@
 
 #include "core/error.hpp"
 #include "core/narrow.hpp"
-#include "io/hdf5_handle.hpp"
+#include "io/hdf5_arrays.hpp"
+#include "io/hdf5_attributes.hpp"
 #include "io/results_writer.hpp"
 #include "io/try_in_child.hpp"
 #include "io/vector_source.hpp"
@@ -71,80 +72,26 @@ class OpenedResult : public ResultReader {
 // --- HDF5
 // -----------------------------------------------------------------------------------------------------------
 
-std::optional<Attribute> read_string(const H5Attribute& attribute, const H5Type& type,
-                                     const std::string& path) {
-  if (check_hdf5(H5Tis_variable_str(type.get()), "H5Tis_variable_str", path) > 0) {
-    char* text = nullptr;
-    check_hdf5(H5Aread(attribute.get(), type.get(), &text), "H5Aread", path);
-    std::string value = text == nullptr ? "" : text;
-    H5free_memory(text);
-    return value;
-  }
-  std::string value(H5Tget_size(type.get()), '\0');
-  check_hdf5(H5Aread(attribute.get(), type.get(), value.data()), "H5Aread", path);
-  return value.substr(0, value.find('\0'));
-}
-
-/// A scalar integer, number or text; other attributes are nobody's business here.
-std::optional<Attribute> read_attribute(const H5Attribute& attribute, const std::string& path) {
-  const H5Space space(H5Aget_space(attribute.get()), "H5Aget_space", path);
-  if (H5Sget_simple_extent_npoints(space.get()) != 1) return std::nullopt;
-  const H5Type type(H5Aget_type(attribute.get()), "H5Aget_type", path);
-  switch (H5Tget_class(type.get())) {
-    case H5T_STRING:
-      return read_string(attribute, type, path);
-    case H5T_INTEGER: {
-      std::int64_t value = 0;
-      check_hdf5(H5Aread(attribute.get(), H5T_NATIVE_INT64, &value), "H5Aread", path);
-      return value;
-    }
-    case H5T_FLOAT: {
-      double value = 0;
-      check_hdf5(H5Aread(attribute.get(), H5T_NATIVE_DOUBLE, &value), "H5Aread", path);
-      return value;
-    }
-    default:
-      return std::nullopt;
-  }
-}
-
-Attributes read_attributes(const H5File& file, const std::string& path) {
-  const H5Group root(H5Gopen2(file.get(), "/", H5P_DEFAULT), "H5Gopen2", path);
-  H5O_info_t info{};
-  check_hdf5(H5Oget_info2(root.get(), &info, H5O_INFO_NUM_ATTRS), "H5Oget_info2", path);
-  Attributes attributes;
-  for (hsize_t i = 0; i < info.num_attrs; ++i) {
-    const H5Attribute attribute(
-        H5Aopen_by_idx(root.get(), ".", H5_INDEX_NAME, H5_ITER_INC, i, H5P_DEFAULT, H5P_DEFAULT),
-        "H5Aopen_by_idx", path);
-    std::array<char, 256> name{};
-    check_hdf5(H5Aget_name(attribute.get(), name.size(), name.data()), "H5Aget_name", path);
-    if (std::optional<Attribute> value = read_attribute(attribute, path))
-      attributes.emplace(name.data(), std::move(*value));
-  }
-  return attributes;
-}
-
 class Hdf5Result final : public OpenedResult {
  public:
   explicit Hdf5Result(const std::string& path) : path_(path) {
     const Hdf5Lock lock;
     file_ = open_hdf5_read(path);
-    if (has_array("indptr"))
+    if (has_array(file_, path, "indptr"))
       open_sparse_matrix();
     else
       open_matrices();
-    set_attributes(read_attributes(file_, path));
+    set_attributes(read_hdf5_attributes(file_, path));
   }
 
  private:
   void open_matrices() {
-    neighbors_ = open_array("neighbors", H5T_INTEGER, "integers");
-    const auto [nq, k] = shape_of(neighbors_, "neighbors");
-    const bool has_distances = has_array("distances");
+    neighbors_ = open_array(file_, path_, "neighbors", H5T_INTEGER);
+    const auto [nq, k] = matrix_shape_of(neighbors_, "neighbors");
+    const bool has_distances = has_array(file_, path_, "distances");
     if (has_distances) {
-      distances_ = open_array("distances", H5T_FLOAT, "floating-point numbers");
-      const auto shape = shape_of(distances_, "distances");
+      distances_ = open_array(file_, path_, "distances", H5T_FLOAT);
+      const auto shape = matrix_shape_of(distances_, "distances");
       if (shape != std::pair(nq, k))
         throw Error(ErrorKind::data, path_ + ":distances is " + std::to_string(shape.first) + " x " +
                                          std::to_string(shape.second) + ", but neighbors is " +
@@ -156,11 +103,12 @@ class Hdf5Result final : public OpenedResult {
   /// A graph: rows of k entries each, one behind the other.
   void open_sparse_matrix() {
     flat_ = true;
-    neighbors_ = open_array("indices", H5T_INTEGER, "integers");
-    distances_ = open_array("data", H5T_FLOAT, "floating-point numbers");
-    const std::int64_t nq = length_of(open_array("indptr", H5T_INTEGER, "integers"), "indptr") - 1;
-    const std::int64_t entries = length_of(neighbors_, "indices");
-    if (length_of(distances_, "data") != entries)
+    neighbors_ = open_array(file_, path_, "indices", H5T_INTEGER);
+    distances_ = open_array(file_, path_, "data", H5T_FLOAT);
+    const H5Dataset indptr = open_array(file_, path_, "indptr", H5T_INTEGER);
+    const std::int64_t nq = vector_length(indptr, path_, "indptr") - 1;
+    const std::int64_t entries = vector_length(neighbors_, path_, "indices");
+    if (vector_length(distances_, path_, "data") != entries)
       throw Error(ErrorKind::data, path_ + ":data is not as long as indices");
     if (nq < 1 || entries % nq != 0)
       throw Error(ErrorKind::data, path_ + " is a sparse matrix of " + std::to_string(nq) + " rows and " +
@@ -168,54 +116,27 @@ class Hdf5Result final : public OpenedResult {
     set_shape(nq, entries / nq, true);
   }
 
-  bool has_array(const char* name) const {
-    return check_hdf5(H5Lexists(file_.get(), name, H5P_DEFAULT), "H5Lexists", path_) > 0;
-  }
-
-  H5Dataset open_array(const char* name, H5T_class_t wanted, const char* wanted_name) const {
+  std::pair<std::int64_t, std::int64_t> matrix_shape_of(const H5Dataset& array, const char* name) const {
     const std::string subject = path_ + ":" + name;
-    if (!has_array(name))
-      throw Error(ErrorKind::data, path_ + " has no data set '" + name +
-                                       "'; expected a result of mpishards or an ann-benchmarks file");
-    H5Dataset array(H5Dopen2(file_.get(), name, H5P_DEFAULT), "H5Dopen2", subject);
-    const H5Type type(H5Dget_type(array.get()), "H5Dget_type", subject);
-    if (H5Tget_class(type.get()) != wanted)
-      throw Error(ErrorKind::data, subject + " does not hold " + wanted_name);
-    return array;
-  }
-
-  std::pair<std::int64_t, std::int64_t> shape_of(const H5Dataset& array, const char* name) const {
-    const std::string subject = path_ + ":" + name;
-    const H5Space space(H5Dget_space(array.get()), "H5Dget_space", subject);
-    const int dimensions = H5Sget_simple_extent_ndims(space.get());
-    if (dimensions != 2)
+    const std::vector<hsize_t> shape = shape_of(array, subject);
+    if (shape.size() != 2)
       throw Error(ErrorKind::data,
-                  subject + " has " + std::to_string(dimensions) + " dimensions, expected 2 (queries x k)");
-    std::array<hsize_t, 2> shape{};
-    check_hdf5(H5Sget_simple_extent_dims(space.get(), shape.data(), nullptr), "H5Sget_simple_extent_dims",
-               subject);
+                  subject + " has " + std::to_string(shape.size()) + " dimensions, expected 2 (queries x k)");
     return {narrow<std::int64_t>(shape[0]), narrow<std::int64_t>(shape[1])};
-  }
-
-  std::int64_t length_of(const H5Dataset& array, const char* name) const {
-    const H5Space space(H5Dget_space(array.get()), "H5Dget_space", path_);
-    if (H5Sget_simple_extent_ndims(space.get()) != 1)
-      throw Error(ErrorKind::data, path_ + ":" + name + " is no vector");
-    return H5Sget_simple_extent_npoints(space.get());
   }
 
   void read_array(const H5Dataset& array, hid_t native, std::int64_t begin, std::int64_t end,
                   void* out) const {
+    if (flat_)
+      return read_vector(array, native, begin * k(), narrow<std::size_t>((end - begin) * k()), out, path_);
     const Hdf5Lock lock;
-    const std::int64_t width = flat_ ? k() : 1;
-    const std::array<hsize_t, 2> start = {narrow<hsize_t>(begin * width), 0};
-    const std::array<hsize_t, 2> count = {narrow<hsize_t>((end - begin) * width), narrow<hsize_t>(k())};
+    const std::array<hsize_t, 2> start = {narrow<hsize_t>(begin), 0};
+    const std::array<hsize_t, 2> count = {narrow<hsize_t>(end - begin), narrow<hsize_t>(k())};
     const H5Space in_file(H5Dget_space(array.get()), "H5Dget_space", path_);
     check_hdf5(
         H5Sselect_hyperslab(in_file.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr),
         "H5Sselect_hyperslab", path_);
-    const H5Space in_memory(H5Screate_simple(flat_ ? 1 : 2, count.data(), nullptr), "H5Screate_simple",
-                            path_);
+    const H5Space in_memory(H5Screate_simple(2, count.data(), nullptr), "H5Screate_simple", path_);
     check_hdf5(H5Dread(array.get(), native, in_memory.get(), in_file.get(), H5P_DEFAULT, out), "H5Dread",
                path_);
   }

@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "core/narrow.hpp"
+#include "io/result_files.hpp"
 #include "io/results_writer.hpp"
 
 namespace mpishards::io {
@@ -13,12 +14,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "all three formats are little-endian on disk");
 
-/// @throws Error{io} where this host doesn't see what rank 0 created
 File open_slices(const std::string& path, bool may_create) {
-  if (!may_create && !exists(path))
-    throw Error(ErrorKind::io, "this host does not see " + path +
-                                   "; the output must lie on a file system that all ranks share");
-  return File::open_write(path, false);
+  return may_create ? File::open_write(path, false) : open_shared_output(path);
 }
 
 }  // namespace

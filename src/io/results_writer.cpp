@@ -6,6 +6,7 @@
 
 #include "core/error.hpp"
 #include "io/disk_space.hpp"
+#include "io/hdf5_attributes.hpp"
 #include "io/result_files.hpp"
 #include "io/result_hdf5.hpp"
 #include "io/result_plain.hpp"
@@ -13,12 +14,6 @@
 namespace mpishards::io {
 
 namespace {
-
-/// A publication may have been killed between or after its renames: takes the final names back.
-void undo_publication(const std::string& out_path, ResultFormat format) {
-  for (const std::string& path : files_of(out_path, format).arrays)
-    if (!exists(partial_of(path)) && exists(path)) publish(path, partial_of(path));
-}
 
 nlohmann::json to_json(const Attributes& attributes) {
   nlohmann::json json = nlohmann::json::object();
@@ -40,23 +35,15 @@ void require_shape(ResultFormat format, std::int64_t nq, std::int64_t k, std::in
                                       " x " + std::to_string(k) + "; use --format h5 or npy");
 }
 
-void require_space_for(const ResultLayout& layout, const std::string& out_path) {
-  require_free_space(folder_of(out_path), layout.neighbors_bytes() + layout.distances_bytes());
-}
-
 ResultLayout make_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k) {
-  if (!is_hdf5(format)) {
-    const PlainResult result = plain_result(out_path, format, nq, k);
-    require_space_for(result.layout, out_path);
-    create_plain(result);
-    return result.layout;
+  if (is_hdf5(format)) {
+    create_hdf5_result(out_path, format, nq, k);
+    return hdf5_layout(partial_of(out_path), format, nq, k);
   }
-  const std::string path = partial_of(out_path);
-  require_space_for({path, path, 0, 0, nq, k, sizeof(GlobalId), false}, out_path);
-  File file = File::open_write(path, true);  // first, for its clear errors
-  create_hdf5_result(path, format, nq, k);
-  reserve(file, file.size_bytes());
-  return hdf5_layout(path, format, nq, k);
+  const PlainResult result = plain_result(out_path, format, nq, k);
+  require_free_space(folder_of(out_path), result.layout.neighbors_bytes() + result.layout.distances_bytes());
+  create_plain(result);
+  return result.layout;
 }
 
 }  // namespace
@@ -64,22 +51,15 @@ ResultLayout make_result(const std::string& out_path, ResultFormat format, std::
 ResultLayout create_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k,
                            std::int64_t max_id) {
   require_shape(format, nq, k, max_id);
-  require_output_place(out_path);
-  remove_partial(out_path, format);
-  try {
-    return make_result(out_path, format, nq, k);
-  } catch (...) {
-    remove_partial(out_path, format);
-    throw;
-  }
+  return make_output(out_path, format, [&] { return make_result(out_path, format, nq, k); });
 }
 
 ResultLayout adopt_result(const std::string& out_path, ResultFormat format, std::int64_t nq, std::int64_t k) {
-  undo_publication(out_path, format);
   if (is_hdf5(format)) {
-    restore_metadata(out_path);
+    reopen_hdf5_output(out_path);
     return hdf5_layout(partial_of(out_path), format, nq, k);
   }
+  undo_publication(out_path, format);
   const PlainResult result = plain_result(out_path, format, nq, k);
   check_plain(result);
   return result.layout;
@@ -88,7 +68,7 @@ ResultLayout adopt_result(const std::string& out_path, ResultFormat format, std:
 void publish_result(const std::string& out_path, ResultFormat format, const Attributes& attributes) {
   const ResultFiles files = files_of(out_path, format);
   if (is_hdf5(format)) {
-    save_metadata(out_path, format);
+    save_metadata(out_path);
     set_hdf5_attributes(partial_of(out_path), attributes);
   } else {
     write_text_atomically(files.attributes, to_json(attributes).dump(2) + "\n");

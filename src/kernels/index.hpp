@@ -9,6 +9,7 @@
 
 #include "core/matrix_view.hpp"
 #include "core/metric.hpp"
+#include "core/range_hits.hpp"
 #include "core/topk.hpp"
 
 namespace mpishards::kernels {
@@ -42,6 +43,23 @@ struct EngineOptions {
   int device = 0;            // CUDA device ordinal
 };
 
+/// Which rows count as hits where the queries are rows of the base themselves.
+enum class RangePairs : std::uint8_t {
+  all,     // queries are other vectors
+  others,  // every row but the query itself
+  later,   // rows with a larger id: each pair once
+};
+
+/// All rows within a limit.
+struct RangeRequest {
+  // l2: squared distance at most this; ip, cosine: similarity at least this; compared with the float32 that
+  // is written.
+  float limit = 0;
+  std::int64_t max_hits = 0;  // of all queries together
+  RangePairs pairs = RangePairs::all;
+  GlobalId first_query = 0;  // query q is the row with id first_query + q, unless pairs is `all`
+};
+
 /// One shard's vectors, ready to be searched. Not thread safe: one search at a time; it uses its own threads.
 class Index {
  public:
@@ -64,12 +82,26 @@ class Index {
   /// @pre  queries.cols == d of build (or nb == 0); 1 <= k; bound is empty or nq long
   virtual void search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) = 0;
 
+  /// Finds all rows within the limit of every query, exactly, each query's ordered by Closer.
+  ///
+  /// @param queries   nq x d, host; every value is finite
+  /// @param[out] out  nq queries' hits; empty where there are more than request.max_hits
+  /// @return false where there are more than request.max_hits: ask for fewer queries at once
+  /// @pre  queries.cols == d of build (or nb == 0); request.limit is no NaN
+  /// @throws Error{unavailable} where the index type has no such search
+  /// @par Memory  beside the index at most kBytesPerRangeHit * max_hits and the engine's scratch, see
+  /// plan_cpu_range_search
+  virtual bool search_range(MatrixView<const float> queries, const RangeRequest& request, RangeHits& out);
+
   virtual const SearchCounters& counters() const = 0;
   /// Memory held beyond the caller's rows, in bytes.
   virtual std::size_t bytes() const = 0;
   /// What computes: "cpu avx2 (OpenBLAS sgemm)", for the report.
   virtual std::string description() const = 0;
 };
+
+/// What a range search holds of each hit at most: unsorted, sorted, and as the answer.
+inline constexpr std::int64_t kBytesPerRangeHit = 96;
 
 /// A row of the registry: index type x engine.
 struct IndexRow {

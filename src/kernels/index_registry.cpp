@@ -32,6 +32,11 @@ SearchCounters& SearchCounters::operator+=(const SearchCounters& other) {
   return *this;
 }
 
+bool Index::search_range(MatrixView<const float>, const RangeRequest&, RangeHits&) {
+  throw Error(ErrorKind::unavailable,
+              description() + " can't find all rows within a distance; use --index flat");
+}
+
 std::span<const IndexRow> index_registry() {
   return kIndexes;
 }

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kernels/cpu/chunk_search.hpp"
+#include "kernels/cpu/range_search.hpp"
 #include "kernels/cpu/row_norms.hpp"
 
 namespace mpishards::kernels {
@@ -65,6 +66,17 @@ void complete_plan(CpuSearchPlan& plan, const SearchShape& shape, const CpuLimit
   // Threads that share the base keep an answer each.
   constexpr std::int64_t kNeighborBytes = sizeof(std::int64_t) + sizeof(float);
   if (plan.split_base) plan.scratch_bytes += limits.threads * shape.nq * shape.k * kNeighborBytes;
+}
+
+CpuSearchPlan plan_cpu_range_search(SearchShape shape, const CpuLimits& limits) {
+  shape.k = 1;
+  CpuSearchPlan plan = plan_cpu_search(shape, limits);
+  // The limit is the threshold: nothing is sampled, nothing is pruned.
+  plan.buffer_entries = 0;
+  plan.sample_rows = 0;
+  plan.scratch_bytes =
+      shape.nq + limits.threads * cpu::RangeSearch::bytes_for(plan, shape, cpu::find_isa(limits.isa));
+  return plan;
 }
 
 std::string to_string(const CpuSearchPlan& plan) {

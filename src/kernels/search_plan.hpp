@@ -40,6 +40,9 @@ CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits)
 /// Fills in the bytes of a plan whose tiles are chosen.
 void complete_plan(CpuSearchPlan& plan, const SearchShape& shape, const CpuLimits& limits);
 
+/// Tiles and bytes of a search for all rows within a limit; shape.k does not matter.
+CpuSearchPlan plan_cpu_range_search(SearchShape shape, const CpuLimits& limits);
+
 std::string to_string(const CpuSearchPlan& plan);
 
 }  // namespace mpishards::kernels

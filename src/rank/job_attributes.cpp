@@ -61,7 +61,7 @@ std::string utc_now() {
 
 io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs& inputs,
                                  const SearchSummary& summary, const RunFacts& facts) {
-  return {
+  io::Attributes attributes = {
       {"metric", std::string(to_string(config.metric))},
       {"distance", distance_name(config.metric)},
       {"k", config.k},
@@ -96,6 +96,12 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
       {"ended", utc_now()},
       {"resumes", std::int64_t{summary.resumes}},
   };
+  if (!config.range) return attributes;
+  attributes.erase("k");
+  attributes["eps"] = static_cast<double>(config.range->eps);
+  if (config.range->pairs != kernels::RangePairs::all)
+    attributes["pairs"] = std::string(config.range->pairs == kernels::RangePairs::later ? "once" : "both");
+  return attributes;
 }
 
 }  // namespace mpishards::rank

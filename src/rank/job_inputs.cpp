@@ -7,7 +7,9 @@
 #include "comm/agree.hpp"
 #include "core/error.hpp"
 #include "core/narrow.hpp"
+#include "merge/merge_strategy.hpp"
 #include "rank/host_info.hpp"
+#include "rank/query_reader.hpp"
 #include "rank/shard_map.hpp"
 
 namespace mpishards::rank {
@@ -16,6 +18,8 @@ namespace {
 
 /// Share of the available memory that is planned with: the rest is for MPI, HDF5 and the page cache.
 constexpr double kMemoryShare = 0.8;
+/// Rows that are read at once when the queries are checked.
+constexpr std::int64_t kCheckBlockBytes = 64 << 20;
 
 void refuse_id_types(const io::VectorSource& source) {
   if (source.dtype() == DType::i32 || source.dtype() == DType::i64)
@@ -72,7 +76,7 @@ std::vector<std::string> input_warnings(const SearchJobConfig& config, const Job
     warnings.push_back(
         name + " is named more than once in --base: its rows are searched each time, under other ids");
   const std::int64_t rows = inputs.base_rows.end - inputs.base_rows.begin;
-  if (config.k > rows)
+  if (!config.range && config.k > rows)
     warnings.push_back("k = " + std::to_string(config.k) + " is more than the " + std::to_string(rows) +
                        " rows searched: answers are padded with id -1");
   if (n_ranks > rows)
@@ -116,7 +120,7 @@ JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& c
       throw Error(ErrorKind::usage, "part " + std::to_string(config.part) + " of " +
                                         std::to_string(config.parts) + " has no rows: the base has only " +
                                         std::to_string(inputs.base->rows()));
-    if (config.exclude_self && config.k >= inputs.base->rows())
+    if (config.exclude_self && !config.range && config.k >= inputs.base->rows())
       throw Error(ErrorKind::usage,
                   "k = " + std::to_string(config.k) + ", but each of the " +
                       std::to_string(inputs.base->rows()) + " rows of " + inputs.base->name() + " has only " +
@@ -124,6 +128,19 @@ JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& c
     inputs.warnings = input_warnings(config, inputs, comm.size());
   });
   return inputs;
+}
+
+std::uint64_t check_queries(const JobInputs& inputs, const comm::Communicator& comm) {
+  std::uint64_t hash = 0;
+  comm::agree(comm, [&] {
+    QueryReader reader(*inputs.queries);
+    const io::Range all = inputs.query_rows;
+    const merge::Slice mine = merge::slice_of(all.end - all.begin, comm.rank(), comm.size());
+    const std::int64_t block = std::max<std::int64_t>(1, kCheckBlockBytes / (inputs.queries->cols() * 4));
+    for (std::int64_t begin = mine.begin; begin < mine.end; begin += block)
+      hash += reader.take({all.begin + begin, all.begin + std::min(mine.end, begin + block)}).content_hash;
+  });
+  return comm.sum_wrapping(hash);
 }
 
 int default_threads(const comm::Communicator& host) {
@@ -140,7 +157,8 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
   shape.d = inputs.base->cols();
   shape.dtype = inputs.base->dtype();
   shape.nq = inputs.query_rows.end - inputs.query_rows.begin;
-  shape.k = config.k;
+  shape.k = config.range ? 0 : config.k;
+  if (config.range) shape.eps = config.range->eps;
   shape.n_ranks = comm.size();
   shape.batch = config.batch;
   shape.has_ids = inputs.base->has_ids() && !config.exclude_self;

@@ -1,6 +1,8 @@
 #include "rank/job_output.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -110,7 +112,6 @@ std::string identities_json(const std::vector<io::InputSpec>& specs) {
 io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs& inputs) {
   io::Journal::Identity identity = {
       {"metric", std::string(to_string(config.metric))},
-      {"k", std::to_string(config.k)},
       {"format", std::string(to_string(config.format))},
       {"index", config.index},
       {"nonfinite", config.drop_nonfinite ? "drop" : "error"},
@@ -118,6 +119,14 @@ io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs
       {"queries range", range_text(inputs.query_rows)},
       {"base rows", range_text(inputs.base_rows)},
   };
+  if (config.range) {
+    std::array<char, 40> eps{};
+    std::snprintf(eps.data(), eps.size(), "%.9g", static_cast<double>(config.range->eps));
+    identity.emplace_back("eps", eps.data());
+    identity.emplace_back("pairs", std::to_string(static_cast<int>(config.range->pairs)));
+  } else {
+    identity.emplace_back("k", std::to_string(config.k));
+  }
   const auto add_inputs = [&identity](const std::string& role, const std::vector<io::InputSpec>& specs) {
     identity.emplace_back("number of " + role + " files", std::to_string(specs.size()));
     for (std::size_t i = 0; i < specs.size(); ++i) {

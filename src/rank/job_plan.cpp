@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "core/error.hpp"
+#include "kernels/index.hpp"
 #include "kernels/search_plan.hpp"
 
 namespace mpishards::rank {
@@ -49,9 +50,25 @@ kernels::CpuSearchPlan engine_plan(const JobShape& shape, std::int64_t rows, std
       {.threads = shape.threads});
 }
 
+/// Hits that a rank may hold at once: a quarter of its memory, more of it brings nothing.
+std::int64_t max_hits_of(const JobShape& shape) {
+  constexpr std::int64_t kMostBytes = std::int64_t{2} << 30;
+  return std::max<std::int64_t>(1, std::min(shape.memory_bytes / 4, kMostBytes) / kernels::kBytesPerRangeHit);
+}
+
+std::vector<MemoryItem> range_items(const JobShape& shape, std::int64_t rows, std::int64_t batch) {
+  return {{"query batches (this one and the next)", 2 * batch * shape.d * 4},
+          {"hits within eps", max_hits_of(shape) * kernels::kBytesPerRangeHit},
+          {"engine scratch", kernels::plan_cpu_range_search(
+                                 {.nb = rows, .nq = batch, .d = shape.d, .k = 1, .dtype = shape.dtype},
+                                 {.threads = shape.threads})
+                                 .scratch_bytes}};
+}
+
 /// What a rank holds besides base rows, for a batch and a number of resident queries.
 std::vector<MemoryItem> fixed_items(const JobShape& shape, std::int64_t rows, std::int64_t batch,
                                     std::int64_t resident_queries) {
+  if (shape.eps) return range_items(shape, rows, batch);
   std::vector<MemoryItem> items = {
       {"query batches (this one and the next)", 2 * batch * shape.d * 4},
       {"answers of a batch and their exchange", 4 * batch * shape.searched_k() * kPairBytes},
@@ -107,7 +124,8 @@ std::int64_t fit_rows(JobPlan plan, const JobShape& shape) {
 void plan_streamed(JobPlan& plan, const JobShape& shape) {
   // Queries stay resident while the base streams past, in at most half of the memory.
   plan.queries_per_pass = std::max<std::int64_t>(shape.nq, 1);
-  while (plan.queries_per_pass > plan.batch &&
+  // Hits within eps go to disk: no query has to stay.
+  while (!shape.eps && plan.queries_per_pass > plan.batch &&
          sum_bytes(fixed_items(shape, 1, plan.batch, plan.queries_per_pass)) > shape.memory_bytes / 2)
     plan.queries_per_pass = ceil_div(plan.queries_per_pass, 2);
   plan.passes = ceil_div(std::max<std::int64_t>(shape.nq, 1), plan.queries_per_pass);
@@ -151,9 +169,11 @@ JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
   if (plan.memory_bytes > shape.memory_bytes) plan_streamed(plan, shape);
 
   plan.read_bytes = plan.passes * shape.rows * stored_row_bytes(shape) + shape.nq * shape.d * 4;
-  plan.result_bytes = shape.nq * shape.k * kPairBytes;
+  plan.result_bytes = shape.eps ? (shape.nq + 1) * 8 : shape.nq * shape.k * kPairBytes;
+  if (shape.eps) plan.max_hits = max_hits_of(shape);
   plan.scratch_bytes =
-      plan.result_bytes + (plan.groups > 1 ? 2 * plan.queries_per_pass * shape.searched_k() * kPairBytes : 0);
+      plan.result_bytes +
+      (plan.groups > 1 && !shape.eps ? 2 * plan.queries_per_pass * shape.searched_k() * kPairBytes : 0);
   plan.flops =
       2.0 * static_cast<double>(shape.nq) * static_cast<double>(shape.rows) * static_cast<double>(shape.d);
   if (roofs.flops_per_second > 0) plan.search_seconds = plan.flops / shape.n_ranks / roofs.flops_per_second;
@@ -162,11 +182,18 @@ JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
   return plan;
 }
 
+std::string wanted_text(const JobShape& shape) {
+  if (!shape.eps) return "k = " + count(shape.k);
+  std::array<char, 40> text{};
+  std::snprintf(text.data(), text.size(), "eps = %.9g", static_cast<double>(*shape.eps));
+  return text.data();
+}
+
 std::string to_string(const JobPlan& plan, const JobShape& shape) {
   std::string text = "base " + count(shape.rows) + " x " + count(shape.d) + " " +
                      std::string(to_string(shape.dtype)) + " (" +
                      format_bytes(shape.rows * stored_row_bytes(shape)) + "), " + count(shape.nq) +
-                     " queries, k = " + count(shape.k) + ", " + count(shape.n_ranks) + " rank(s) of " +
+                     " queries, " + wanted_text(shape) + ", " + count(shape.n_ranks) + " rank(s) of " +
                      count(shape.threads) + " thread(s)\n";
   if (plan.groups == 1)
     text += "base resident: " + count(plan.rows_per_rank) + " rows a rank, read once";
@@ -184,7 +211,8 @@ std::string to_string(const JobPlan& plan, const JobShape& shape) {
     text += line.data();
   }
   text += "reads " + format_bytes(plan.read_bytes) + ", result " + format_bytes(plan.result_bytes) +
-          ", disk while running " + format_bytes(plan.scratch_bytes) + "\n";
+          ", disk while running " + format_bytes(plan.scratch_bytes) +
+          (shape.eps ? "; each row within eps adds 12 B to the result and 12 B while running" : "") + "\n";
   return text;
 }
 

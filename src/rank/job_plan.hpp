@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ struct JobShape {
   DType dtype = DType::f32;  // of the base
   std::int64_t nq = 0;
   std::int64_t k = 0;
+  std::optional<float> eps;  // all rows within it are looked for instead of k
   int n_ranks = 1;
   int threads = 1;                // of one rank
   std::int64_t memory_bytes = 0;  // that one rank may hold
@@ -49,11 +51,12 @@ struct JobPlan {
   std::int64_t passes = 1;
   std::int64_t queries_per_pass = 0;
   std::int64_t batch = 0;
+  std::int64_t max_hits = 0;  // rows within eps that one rank may hold at once; more: fewer queries at once
   std::vector<MemoryItem> memory;  // of one rank, by purpose
   std::int64_t memory_bytes = 0;   // their sum
   std::int64_t memory_limit_bytes = 0;
   std::int64_t read_bytes = 0;     // all ranks, all passes
-  std::int64_t result_bytes = 0;   // of the finished file
+  std::int64_t result_bytes = 0;   // of the finished file; with eps without the hits, which nobody knows yet
   std::int64_t scratch_bytes = 0;  // on disk while the job runs: the result and, if streamed, two checkpoints
   double flops = 0;                // all ranks
   double search_seconds = 0;       // expected; 0 where the roof is unknown
@@ -63,6 +66,9 @@ struct JobPlan {
 /// Pure arithmetic, the same on every rank.
 /// @throws Error{config} with the numbers if not even one row a rank fits into memory_bytes
 JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs = {});
+
+/// "k = 10" or "eps = 0.5".
+std::string wanted_text(const JobShape& shape);
 
 /// Lines for people: "base 1000000 x 128 f32 (488.3 MiB) in 1 group, ...".
 std::string to_string(const JobPlan& plan, const JobShape& shape);

@@ -32,8 +32,6 @@ namespace {
 
 /// Saving the state of a streamed pass takes at most about this share of the time.
 constexpr double kCheckpointShare = 0.1;
-/// Rows that are read at once when the queries are checked.
-constexpr std::int64_t kCheckBlockBytes = 64 << 20;
 
 /// Name of the hash of the base's first rows in the journal.
 std::string prefix_name(std::int64_t rows) {
@@ -55,7 +53,6 @@ class SearchJob {
 
  private:
   void prepare();
-  void check_queries();
   void make_engine();
   void open_output();
   void search_passes();
@@ -152,23 +149,6 @@ void SearchJob::prepare() {
     observer_.prepared({summary_.shape, summary_.plan, summary_.warnings});
 }
 
-/// Reads all queries once, each rank a part, so that a bad value or a changed file is known before any
-/// search.
-void SearchJob::check_queries() {
-  const PhaseClock::Scope scope(clock_, Phase::read);
-  std::uint64_t hash = 0;
-  comm::agree(comm_, [&] {
-    QueryReader reader(*inputs_.queries);
-    const merge::Slice mine = merge::slice_of(summary_.shape.nq, comm_.rank(), comm_.size());
-    const std::int64_t block = std::max<std::int64_t>(1, kCheckBlockBytes / (summary_.shape.d * 4));
-    for (std::int64_t begin = mine.begin; begin < mine.end; begin += block) {
-      const io::Range rows = shifted({begin, std::min(mine.end, begin + block)}, inputs_.query_rows.begin);
-      hash += reader.take(rows).content_hash;
-    }
-  });
-  queries_hash_ = comm_.sum_wrapping(hash);
-}
-
 void SearchJob::make_engine() {
   double product_flops_per_second = 0;
   comm::agree(comm_, [&] {
@@ -198,7 +178,10 @@ SearchSummary SearchJob::run() {
   prepare();
   // Before the output is begun: a machine without the engine and bad queries must not leave anything behind.
   make_engine();
-  check_queries();
+  {
+    const PhaseClock::Scope scope(clock_, Phase::read);
+    queries_hash_ = check_queries(inputs_, comm_);
+  }
   open_output();
   try {
     search_passes();

@@ -19,12 +19,19 @@
 
 namespace mpishards::rank {
 
+/// Instead of k neighbors: all rows within a distance.
+struct RangeSearch {
+  float eps = 0;  // l2: largest squared distance; ip, cosine: smallest similarity
+  kernels::RangePairs pairs = kernels::RangePairs::all;
+};
+
 /// Everything that decides a batch search; validated by the command line before it gets here.
 struct SearchJobConfig {
   std::vector<io::InputSpec> base;
   std::vector<io::InputSpec> queries;
   Metric metric = Metric::l2;
   std::int64_t k = 10;
+  std::optional<RangeSearch> range;  // run_range_job; k means nothing then
   std::string output;
   io::ResultFormat format = io::ResultFormat::h5;
 

@@ -115,6 +115,10 @@ double Certificate::cut_from_similarity(double score) const {
   return kept - std::abs(kept) * kTie - kTieSubnormal * std::max(scale, 1.0) - 2 * rerank_error_;
 }
 
+float screen_threshold(double cut, double error) {
+  return error == kInfinity ? -std::numeric_limits<float>::infinity() : round_down(cut - error);
+}
+
 float round_down(double value) {
   const auto nearest = static_cast<float>(value);
   return nearest > value ? std::nextafter(nearest, -std::numeric_limits<float>::infinity()) : nearest;

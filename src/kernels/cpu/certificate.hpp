@@ -63,6 +63,10 @@ class Certificate {
   double rerank_error_ = 0;   // of the double score, ip and cosine
 };
 
+/// Screened scores below this, each within `error` of the exact one, are of rows whose exact score is below
+/// `cut`. Without a bound every row is a candidate: the direct path, in double.
+float screen_threshold(double cut, double error);
+
 /// Largest float32 not above `value`.
 float round_down(double value);
 /// Smallest float32 not below `value`.

@@ -4,23 +4,11 @@
 #include <cmath>
 #include <limits>
 
-#include "core/convert.hpp"
-#include "kernels/distance.hpp"
-
 namespace mpishards::kernels::cpu {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr float kFloatInfinity = std::numeric_limits<float>::infinity();
-// Candidates lie anywhere in memory.
-constexpr std::ptrdiff_t kPrefetchRows = 6;
-constexpr std::size_t kCacheLine = 64;
-constexpr std::size_t kPrefetchBytes = 16 * kCacheLine;
-
-void prefetch_row(const std::byte* row, std::size_t row_bytes) {
-  for (std::size_t offset = 0; offset < std::min(row_bytes, kPrefetchBytes); offset += kCacheLine)
-    __builtin_prefetch(row + offset);
-}
 
 template <class T>
 std::size_t bytes_of(const std::vector<T>& values) {
@@ -46,12 +34,9 @@ void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, c
   base_tile_ = plan.base_tile;
   k_ = neighbors_kept(shape);
   set_size(candidates_, queries * capacity_);
-  packed_queries_.reserve(isa.screen.packed_query_floats(queries, shape.d));
-  screen_scratch_.reserve(isa.screen.scratch_floats(queries, base_tile_, shape.d));
-  set_size(tile_floats_, shape.dtype == DType::f32 ? 0 : base_tile_ * shape.d);
-  set_size(row_floats_, shape.d);
+  screen_.reserve(queries, base_tile_, shape.d, shape.dtype, isa);
+  exact_distances_.reserve(queries, shape.d);
   set_size(certificates_, queries);
-  set_size(query_squares_, queries);
   set_size(cuts_, queries);
   set_size(errors_, queries);
   set_size(thresholds_, queries);
@@ -69,20 +54,17 @@ std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape
       sizeof(Certificate) + 3 * sizeof(double) + sizeof(float) + sizeof(std::int64_t) + sizeof(char);
   constexpr std::int64_t kNeighbor = sizeof(GlobalId) + sizeof(float);
   constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t tile_floats = shape.dtype == DType::f32 ? 0 : plan.base_tile * shape.d;
   const std::int64_t per_query =
       kPerQuery + plan.buffer_entries * static_cast<std::int64_t>(sizeof(Candidate));
-  const std::int64_t screen_floats = isa.screen.packed_query_floats(plan.query_tile, shape.d) +
-                                     isa.screen.scratch_floats(plan.query_tile, plan.base_tile, shape.d);
-  return plan.query_tile * per_query + (tile_floats + shape.d + screen_floats) * kFloat +
+  return plan.query_tile * per_query + shape.d * kFloat +
+         TileScreen::bytes_for(plan.query_tile, plan.base_tile, shape.d, shape.dtype, isa) +
          plan.buffer_entries * (static_cast<std::int64_t>(sizeof(Exact)) + kNeighbor) + shape.k * kNeighbor;
 }
 
 std::size_t ChunkSearch::bytes() const {
-  return bytes_of(candidates_) + packed_queries_.bytes() + screen_scratch_.bytes() + bytes_of(tile_floats_) +
-         bytes_of(row_floats_) + bytes_of(certificates_) + bytes_of(query_squares_) + bytes_of(cuts_) +
-         bytes_of(errors_) + bytes_of(thresholds_) + bytes_of(counts_) + bytes_of(widened_) +
-         bytes_of(exact_) + bytes_of(merged_neighbors_) + bytes_of(merged_distances_) +
+  return bytes_of(candidates_) + screen_.bytes() + exact_distances_.bytes() + bytes_of(certificates_) +
+         bytes_of(cuts_) + bytes_of(errors_) + bytes_of(thresholds_) + bytes_of(counts_) +
+         bytes_of(widened_) + bytes_of(exact_) + bytes_of(merged_neighbors_) + bytes_of(merged_distances_) +
          bytes_of(fresh_neighbors_) + bytes_of(fresh_distances_);
 }
 
@@ -93,22 +75,16 @@ void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> qu
   out_ = &out;
   first_row_ = first_row;
   counters_before_ = counters_;
-  context.isa->screen.pack_queries(queries, packed_queries_.data());
+  screen_.begin(*context.isa, queries);
+  exact_distances_.begin(context.metric, *context.isa, queries, context.base.rows.dtype);
   for (std::int64_t q = 0; q < queries.rows; ++q) {
     const auto i = static_cast<std::size_t>(q);
-    query_squares_[i] = context.isa->dot_product(queries.row(q), queries.row(q), queries.cols);
-    certificates_[i] = Certificate(context.metric, queries.cols, query_squares_[i], context.max_row_norm,
-                                   context.error_factor);
+    certificates_[i] = Certificate(context.metric, queries.cols, exact_distances_.query_squares(q),
+                                   context.max_row_norm, context.error_factor);
     cuts_[i] = bound.empty() ? -kInfinity : certificates_[i].cut_from_distance(bound[i]);
     counts_[i] = 0;
     widened_[i] = 0;
   }
-}
-
-const float* ChunkSearch::floats(const RowSet& set, std::int64_t begin, std::int64_t end) {
-  if (set.rows.dtype == DType::f32) return set.rows.as<const float>().row(begin);
-  to_float32(set.rows.dtype, set.rows.row(begin), (end - begin) * set.rows.cols, tile_floats_.data());
-  return tile_floats_.data();
 }
 
 void ChunkSearch::screen(const RowSet& set, std::int64_t begin, std::int64_t end) {
@@ -123,23 +99,14 @@ void ChunkSearch::screen(const RowSet& set, std::int64_t begin, std::int64_t end
       if (errors_[i] == kInfinity) widened_[i] = 1;
       update_threshold(q);
     }
-    ScreenTile tile;
-    tile.queries = queries_;
-    tile.base = {floats(set, tile_begin, tile_end), tile_end - tile_begin, set.rows.cols};
-    tile.scale = set.norms->scale(tile_begin);
-    tile.bias = set.norms->bias(tile_begin);
-    tile.thresholds = thresholds_.data();
-    tile.packed_queries = packed_queries_.data();
-    tile.scratch = screen_scratch_.data();
-    context_->isa->screen.run(tile, *this);
+    screen_.run(set, tile_begin, tile_end, thresholds_.data(), *this);
     counters_.distances += queries_.rows * (tile_end - tile_begin);
   }
 }
 
 void ChunkSearch::update_threshold(std::int64_t query) {
   const auto i = static_cast<std::size_t>(query);
-  // Without a bound every row is a candidate: the direct path, in double.
-  thresholds_[i] = errors_[i] == kInfinity ? -kFloatInfinity : round_down(cuts_[i] - errors_[i]);
+  thresholds_[i] = screen_threshold(cuts_[i], errors_[i]);
 }
 
 void ChunkSearch::raise_cut(std::int64_t query, double cut) {
@@ -207,7 +174,7 @@ void ChunkSearch::merge_exact(std::int64_t query, const Candidate* first, const 
   std::size_t count = 0;
   for (const Candidate* c = first; c != last; ++c) {
     if (last - c > kPrefetchRows) prefetch_row(base.row(c[kPrefetchRows].row), base.row_bytes());
-    exact_[count++] = {context_->ids[c->row], exact_distance(query, base.row(c->row))};
+    exact_[count++] = {context_->ids[c->row], exact_distances_.distance(query, base.row(c->row))};
   }
   counters_.reranked += last - first;
   std::sort(exact_.begin(), exact_.begin() + static_cast<std::ptrdiff_t>(count),
@@ -224,28 +191,6 @@ void ChunkSearch::merge_exact(std::int64_t query, const Candidate* first, const 
   const auto kth = static_cast<std::size_t>(out_->k() - 1);
   if (answer.neighbors[kth] != kNoNeighbor)
     raise_cut(query, certificates_[static_cast<std::size_t>(query)].cut_from_distance(answer.distances[kth]));
-}
-
-float ChunkSearch::exact_distance(std::int64_t query, const std::byte* row) {
-  const std::int64_t d = queries_.cols;
-  const float* values = reinterpret_cast<const float*>(row);
-  if (context_->base.rows.dtype != DType::f32) {
-    to_float32(context_->base.rows.dtype, row, d, row_floats_.data());
-    values = row_floats_.data();
-  }
-  const float* const q = queries_.row(query);
-  const Isa& isa = *context_->isa;
-  switch (context_->metric) {
-    case Metric::l2:
-      return static_cast<float>(isa.l2_squared(q, values, d));
-    case Metric::ip:
-      return static_cast<float>(isa.dot_product(q, values, d));
-    case Metric::cosine:
-      break;
-  }
-  const double squares = query_squares_[static_cast<std::size_t>(query)];
-  return static_cast<float>(
-      cosine_similarity(isa.dot_product(q, values, d), squares, isa.dot_product(values, values, d)));
 }
 
 void ChunkSearch::keep_thresholds_only() {

@@ -9,40 +9,20 @@
 #include "core/metric.hpp"
 #include "core/topk.hpp"
 #include "kernels/cpu/certificate.hpp"
+#include "kernels/cpu/exact_distances.hpp"
 #include "kernels/cpu/isa.hpp"
-#include "kernels/cpu/row_norms.hpp"
 #include "kernels/cpu/screen.hpp"
+#include "kernels/cpu/tile_screen.hpp"
 #include "kernels/index.hpp"
 #include "kernels/search_plan.hpp"
 
 namespace mpishards::kernels::cpu {
-
-/// Scratch memory on whole cache lines; only grows.
-class AlignedFloats {
- public:
-  void reserve(std::int64_t count) {
-    if (count > memory_.cols()) memory_ = Matrix(DType::f32, 1, count);
-  }
-  float* data() { return memory_.as<float>().data; }
-  const float* data() const { return reinterpret_cast<const float*>(memory_.data()); }
-  std::size_t bytes() const { return memory_.bytes(); }
-
- private:
-  Matrix memory_;
-};
 
 /// A row that the screen could not exclude, with bounds of its exact score.
 struct Candidate {
   float lower;
   float upper;
   std::uint32_t row;
-};
-
-/// The rows of a shard, or of a sample of it: row i of `rows` is row i * stride of the shard.
-struct RowSet {
-  TypedView rows;
-  const RowNorms* norms = nullptr;
-  std::int64_t stride = 1;
 };
 
 /// What all chunks of one search have in common.
@@ -99,10 +79,8 @@ class ChunkSearch final : private CandidateSink {
   void prune(std::int64_t query);
   void rerank(std::int64_t query);
   void merge_exact(std::int64_t query, const Candidate* first, const Candidate* last);
-  float exact_distance(std::int64_t query, const std::byte* row);
   void raise_cut(std::int64_t query, double cut);
   void update_threshold(std::int64_t query);
-  const float* floats(const RowSet& set, std::int64_t begin, std::int64_t end);
   Candidate* candidates(std::int64_t query) { return candidates_.data() + query * capacity_; }
 
   std::int64_t capacity_ = 0;  // of one query's buffer
@@ -116,12 +94,9 @@ class ChunkSearch final : private CandidateSink {
   std::int64_t tile_stride_ = 1;
 
   std::vector<Candidate> candidates_;
-  AlignedFloats packed_queries_;
-  AlignedFloats screen_scratch_;
-  std::vector<float> tile_floats_;  // base rows of other types
-  std::vector<float> row_floats_;
+  TileScreen screen_;
+  ExactDistances exact_distances_;
   std::vector<Certificate> certificates_;
-  std::vector<double> query_squares_;
   std::vector<double> cuts_;       // rows with an exact score below can't be in the answer
   std::vector<double> errors_;     // of the tile being screened
   std::vector<float> thresholds_;  // of the tile being screened

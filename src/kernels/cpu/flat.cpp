@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -15,6 +16,7 @@
 #include "kernels/cpu/chunk_search.hpp"
 #include "kernels/cpu/float_environment.hpp"
 #include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/range_search.hpp"
 #include "kernels/cpu/row_norms.hpp"
 
 namespace mpishards::kernels::cpu {
@@ -32,11 +34,15 @@ class OneBlasThread {
   int before_;
 };
 
-void check_search(TypedView base, MatrixView<const float> queries, std::span<const float> bound,
-                  const TopK& out, Metric metric) {
+void check_dimension(TypedView base, MatrixView<const float> queries) {
   if (base.rows > 0 && queries.cols != base.cols)
     throw Error(ErrorKind::usage, "queries.d = " + std::to_string(queries.cols) +
                                       ", base.d = " + std::to_string(base.cols) + ": they must be equal");
+}
+
+void check_search(TypedView base, MatrixView<const float> queries, std::span<const float> bound,
+                  const TopK& out, Metric metric) {
+  check_dimension(base, queries);
   if (!bound.empty() && std::cmp_not_equal(bound.size(), queries.rows))
     throw Error(ErrorKind::internal, "bound holds " + std::to_string(bound.size()) + " distances for " +
                                          std::to_string(queries.rows) + " queries");
@@ -82,6 +88,7 @@ class FlatIndex final : public Index {
 
   void build(TypedView base, RowIds ids) override;
   void search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) override;
+  bool search_range(MatrixView<const float> queries, const RangeRequest& request, RangeHits& out) override;
 
   const SearchCounters& counters() const override { return counters_; }
   std::size_t bytes() const override;
@@ -98,7 +105,9 @@ class FlatIndex final : public Index {
   void share_base(MatrixView<const float> queries, std::span<const float> bound, TopK& out);
   void search_part(ChunkSearch& chunk, MatrixView<const float> queries, std::span<const float> bound,
                    std::int64_t begin, std::int64_t end, TopK& out, std::int64_t first_row) const;
-  void note_widened(const ChunkSearch& chunk, std::int64_t first_query, std::int64_t count);
+  template <class Chunk>
+  void note_widened(const Chunk& chunk, std::int64_t first_query, std::int64_t count);
+  void count_certified(std::int64_t queries);
 
   Metric metric_;
   int threads_;
@@ -110,6 +119,7 @@ class FlatIndex final : public Index {
   Matrix sample_rows_;
   RowNorms sample_norms_;
   std::vector<ChunkSearch> chunks_;  // one a thread
+  std::vector<RangeSearch> ranges_;  // one a thread, from the first range search on
   std::vector<TopK> parts_;          // one a thread, where threads share the base
   std::vector<char> widened_;        // one a query of the current search
   SearchCounters counters_;
@@ -190,10 +200,14 @@ void FlatIndex::search(MatrixView<const float> queries, std::span<const float> b
     share_queries(plan, queries, bound, out);
   drop_beyond_bound(out, bound);
   for (const ChunkSearch& chunk : chunks_) counters_ += chunk.counters();
-  counters_.queries += queries.rows;
+  count_certified(queries.rows);
+}
+
+void FlatIndex::count_certified(std::int64_t queries) {
   const auto widened = std::ranges::count(widened_, char{1});
+  counters_.queries += queries;
   counters_.widened += widened;
-  counters_.certified += queries.rows - widened;
+  counters_.certified += queries - widened;
 }
 
 void FlatIndex::search_part(ChunkSearch& chunk, MatrixView<const float> queries, std::span<const float> bound,
@@ -208,7 +222,8 @@ void FlatIndex::search_part(ChunkSearch& chunk, MatrixView<const float> queries,
   chunk.finish();
 }
 
-void FlatIndex::note_widened(const ChunkSearch& chunk, std::int64_t first_query, std::int64_t count) {
+template <class Chunk>
+void FlatIndex::note_widened(const Chunk& chunk, std::int64_t first_query, std::int64_t count) {
   for (std::int64_t q = 0; q < count; ++q)
     if (chunk.is_widened(q)) widened_[static_cast<std::size_t>(first_query + q)] = 1;
 }
@@ -239,9 +254,59 @@ void FlatIndex::share_base(MatrixView<const float> queries, std::span<const floa
   for (const TopK& part : parts_) merge_into(out, part);
 }
 
+bool FlatIndex::search_range(MatrixView<const float> queries, const RangeRequest& request, RangeHits& out) {
+  const TypedView& base = context_.base.rows;
+  check_dimension(base, queries);
+  out = RangeHits();
+  out.offsets.assign(static_cast<std::size_t>(queries.rows) + 1, 0);
+  if (queries.rows == 0) return true;
+  widened_.assign(static_cast<std::size_t>(queries.rows), 0);
+  if (base.rows == 0) {
+    count_certified(queries.rows);
+    return true;
+  }
+  const OneBlasThread one_blas_thread;
+  const SearchShape shape{base.rows, queries.rows, base.cols, 1, base.dtype};
+  CpuSearchPlan plan = plan_cpu_range_search(shape, {.threads = threads_, .isa = isa_.name});
+  plan.query_tile = overrides_.query_tile.value_or(plan.query_tile);
+  plan.base_tile = overrides_.base_tile.value_or(plan.base_tile);
+  ranges_.resize(static_cast<std::size_t>(threads_));
+  for (RangeSearch& range : ranges_) {
+    range.reserve(plan, shape, isa_);
+    range.reset_counters();
+  }
+
+  // A task is a chunk of queries against a part of the base: all of it, unless the queries are few.
+  const std::int64_t n_chunks = (queries.rows + plan.query_tile - 1) / plan.query_tile;
+  const std::int64_t n_parts = overrides_.split_base.value_or(plan.split_base) ? threads_ : 1;
+  std::vector<std::vector<RangeHit>> hits(static_cast<std::size_t>(threads_));
+  std::atomic<std::int64_t> n_hits = 0;
+#pragma omp parallel for num_threads(threads_) schedule(dynamic, 1)
+  for (std::int64_t task = 0; task < n_chunks * n_parts; ++task) {
+    if (n_hits.load(std::memory_order_relaxed) > request.max_hits) continue;
+    const DefaultFloatEnvironment environment;
+    const auto thread = static_cast<std::size_t>(omp_get_thread_num());
+    const std::int64_t first = task / n_parts * plan.query_tile;
+    const std::int64_t last = std::min(queries.rows, first + plan.query_tile);
+    const std::int64_t part = task % n_parts;
+    const std::int64_t from = first_row_asked_for(request, context_.ids, base.rows, first);
+    const std::int64_t rows = base.rows - from;
+    ranges_[thread].search(context_, request, queries.slice(first, last), first, from + rows * part / n_parts,
+                           from + rows * (part + 1) / n_parts, n_hits, hits[thread]);
+#pragma omp critical
+    note_widened(ranges_[thread], first, last - first);
+  }
+  if (n_hits > request.max_hits) return false;
+  out = sorted_hits(hits, queries.rows, metric_, threads_);
+  for (const RangeSearch& range : ranges_) counters_ += range.counters();
+  count_certified(queries.rows);
+  return true;
+}
+
 std::size_t FlatIndex::bytes() const {
   std::size_t total = widened_.capacity() + norms_.bytes() + sample_norms_.bytes() + sample_rows_.bytes();
   for (const ChunkSearch& chunk : chunks_) total += chunk.bytes();
+  for (const RangeSearch& range : ranges_) total += range.bytes();
   for (const TopK& part : parts_)
     total += static_cast<std::size_t>(part.nq() * part.k()) * (sizeof(GlobalId) + sizeof(float));
   return total;

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/matrix_view.hpp"
+#include "core/metric.hpp"
+#include "kernels/cpu/isa.hpp"
+
+namespace mpishards::kernels::cpu {
+
+/// The distances that are written: of one chunk of queries to rows as they are stored, by the defined sums.
+class ExactDistances {
+ public:
+  /// Room for so many queries; memory is kept.
+  void reserve(std::int64_t queries, std::int64_t d);
+  std::size_t bytes() const;
+
+  /// Takes a chunk of queries. @param dtype  of the rows that follow
+  void begin(Metric metric, const Isa& isa, MatrixView<const float> queries, DType dtype);
+
+  /// The defined sum q.q.
+  double query_squares(std::int64_t query) const { return query_squares_[static_cast<std::size_t>(query)]; }
+  float distance(std::int64_t query, const std::byte* row);
+
+ private:
+  Metric metric_ = Metric::l2;
+  const Isa* isa_ = nullptr;
+  MatrixView<const float> queries_;
+  DType dtype_ = DType::f32;
+  std::vector<double> query_squares_;
+  std::vector<float> row_floats_;
+};
+
+/// Candidates lie anywhere in memory: this many rows before one is used it is asked for.
+inline constexpr std::ptrdiff_t kPrefetchRows = 6;
+void prefetch_row(const std::byte* row, std::size_t row_bytes);
+
+}  // namespace mpishards::kernels::cpu
