@@ -41,6 +41,7 @@ struct OptionRow {
   std::string_view value_name;
   std::string_view help;
   bool search_only = false;  // means nothing to a graph
+  bool graph_only = false;   // means nothing to a search
 };
 /// The options of one subcommand.
 using OptionTable = std::span<const OptionRow>;

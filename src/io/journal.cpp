@@ -300,6 +300,10 @@ void Journal::record_content_hash(const std::string& input, std::uint64_t hash) 
   append(json{{"type", "content_hash"}, {"input", input}, {"hash", hash}}.dump());
 }
 
+void Journal::record_symmetrized(std::int64_t entries) {
+  append(json{{"type", "symmetrized"}, {"entries", entries}}.dump());
+}
+
 void Journal::append(const std::string& record_json) {
   const std::string line = line_of(record_json);
   file_.write_at(end_, line.data(), line.size());
@@ -323,6 +327,8 @@ void Journal::apply(const std::string& record_json) {
     const std::string input = record.at("input");
     std::erase_if(content_hashes_, [&](const auto& entry) { return entry.first == input; });
     content_hashes_.emplace_back(input, record.at("hash").get<std::uint64_t>());
+  } else if (type == "symmetrized") {
+    symmetrized_entries_ = record.at("entries").get<std::int64_t>();
   } else if (type == "resume") {
     ++resumes_;
   }
