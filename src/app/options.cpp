@@ -54,6 +54,9 @@ Names router_choices() {
 Names format_choices() {
   return {"h5", "npy", "ibin"};
 }
+Names symmetrize_choices() {
+  return {"none", "union", "mutual"};
+}
 Names nonfinite_choices() {
   return {"error", "drop"};
 }
@@ -97,6 +100,9 @@ constexpr OptionRow kOptions[] = {
      kind_bit(BatchKind::search)},
     {"nonfinite", 0, OptionKind::choice, "error", 0, nonfinite_choices, "WHAT",
      "base rows with NaN or infinity: refuse, or drop and count", kWithQueries},
+    {"symmetrize", 0, OptionKind::choice, "none", 0, symmetrize_choices, "WHAT",
+     "edges i-j where j is near i (none), where either is near the other (union), where both are (mutual)",
+     kind_bit(BatchKind::graph)},
     {"self-check", 0, OptionKind::count, "16", 0, nullptr, "N", "queries to re-compute in fp64 at the end"},
     {"checkpoint", 0, OptionKind::count, "30", 0, nullptr, "SECONDS",
      "save the state of a streamed base this often; 0: after every shard group", kWithK},
@@ -495,6 +501,8 @@ BatchOptions to_batch_options(BatchKind kind, const Settings& settings, const st
   if (const std::string* range = text_of(settings, "queries-range")) job.queries_range = parse_range(*range);
   if (const std::string* part = text_of(settings, "part")) std::tie(job.part, job.parts) = parse_part(*part);
   if (const std::string* what = text_of(settings, "nonfinite")) job.drop_nonfinite = *what == "drop";
+  if (const std::string* what = text_of(settings, "symmetrize"))
+    job.symmetry = rank::symmetry_from_string(*what);
   job.overwrite = is_set(settings, "overwrite");
   job.resume = !is_set(settings, "no-resume");
   job.self_check_queries = count_or(settings, "self-check", job.self_check_queries);

@@ -316,6 +316,10 @@ void Journal::record_content_hash(const std::string& input, std::uint64_t hash) 
   append(json{{"type", "content_hash"}, {"input", input}, {"hash", hash}}.dump());
 }
 
+void Journal::record_symmetrized(std::int64_t entries) {
+  append(json{{"type", "symmetrized"}, {"entries", entries}}.dump());
+}
+
 void Journal::append(const std::string& record_json) {
   const std::string line = line_of(record_json);
   file_.write_at(end_, line.data(), line.size());
@@ -345,6 +349,8 @@ void Journal::apply(const std::string& record_json) {
     blocks_.push_back(std::move(block));
   } else if (type == "publishing") {
     is_publishing_ = true;
+  } else if (type == "symmetrized") {
+    symmetrized_entries_ = record.at("entries").get<std::int64_t>();
   } else if (type == "resume") {
     ++resumes_;
   }

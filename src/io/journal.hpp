@@ -96,6 +96,11 @@ class Journal {
   std::optional<std::uint64_t> content_hash(const std::string& input) const;
   void record_content_hash(const std::string& input, std::uint64_t hash);
 
+  /// Entries of the undirected graph that is to take the place of the directed one in OUT.partial: it is
+  /// whole on disk. Nothing while there is none.
+  const std::optional<std::int64_t>& symmetrized_entries() const { return symmetrized_entries_; }
+  void record_symmetrized(std::int64_t entries);
+
  private:
   Journal() = default;
   void append(const std::string& record_json);
@@ -108,6 +113,7 @@ class Journal {
   std::vector<std::pair<std::string, std::uint64_t>> content_hashes_;
   std::vector<Block> blocks_;
   bool is_publishing_ = false;
+  std::optional<std::int64_t> symmetrized_entries_;
   int resumes_ = 0;
 };
 

@@ -1,10 +1,11 @@
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
-#include <optional>
+#include <span>
 
 #include "core/error.hpp"
 #include "core/narrow.hpp"
+#include "io/csr_file.hpp"
 #include "io/hdf5_arrays.hpp"
 #include "io/hdf5_attributes.hpp"
 #include "io/results_writer.hpp"
@@ -16,16 +17,18 @@ namespace mpishards::io {
 
 namespace {
 
+/// Empty where there is none or it is no text.
+std::string text_attribute(const Attributes& attributes, const char* name) {
+  const auto found = attributes.find(name);
+  if (found == attributes.end() || !std::holds_alternative<std::string>(found->second)) return "";
+  return std::get<std::string>(found->second);
+}
+
 /// Which answers padding belongs to: our own `metric`, else ann-benchmarks' `distance`, else l2.
 Metric metric_of(const Attributes& attributes) {
-  const auto text = [&](const char* name) -> std::string {
-    const auto found = attributes.find(name);
-    if (found == attributes.end() || !std::holds_alternative<std::string>(found->second)) return "";
-    return std::get<std::string>(found->second);
-  };
-  const std::string metric = text("metric");
+  const std::string metric = text_attribute(attributes, "metric");
   if (!metric.empty()) return metric_from_string(metric);
-  return text("distance") == "angular" ? Metric::cosine : Metric::l2;
+  return text_attribute(attributes, "distance") == "angular" ? Metric::cosine : Metric::l2;
 }
 
 /// What every format knows once it was opened.
@@ -77,10 +80,7 @@ class Hdf5Result final : public OpenedResult {
   explicit Hdf5Result(const std::string& path) : path_(path) {
     const Hdf5Lock lock;
     file_ = open_hdf5_read(path);
-    if (has_array(file_, path, "indptr"))
-      open_sparse_matrix();
-    else
-      open_matrices();
+    open_matrices();
     set_attributes(read_hdf5_attributes(file_, path));
   }
 
@@ -100,22 +100,6 @@ class Hdf5Result final : public OpenedResult {
     set_shape(nq, k, has_distances);
   }
 
-  /// A graph: rows of k entries each, one behind the other.
-  void open_sparse_matrix() {
-    flat_ = true;
-    neighbors_ = open_array(file_, path_, "indices", H5T_INTEGER);
-    distances_ = open_array(file_, path_, "data", H5T_FLOAT);
-    const H5Dataset indptr = open_array(file_, path_, "indptr", H5T_INTEGER);
-    const std::int64_t nq = vector_length(indptr, path_, "indptr") - 1;
-    const std::int64_t entries = vector_length(neighbors_, path_, "indices");
-    if (vector_length(distances_, path_, "data") != entries)
-      throw Error(ErrorKind::data, path_ + ":data is not as long as indices");
-    if (nq < 1 || entries % nq != 0)
-      throw Error(ErrorKind::data, path_ + " is a sparse matrix of " + std::to_string(nq) + " rows and " +
-                                       std::to_string(entries) + " entries; expected as many in each row");
-    set_shape(nq, entries / nq, true);
-  }
-
   std::pair<std::int64_t, std::int64_t> matrix_shape_of(const H5Dataset& array, const char* name) const {
     const std::string subject = path_ + ":" + name;
     const std::vector<hsize_t> shape = shape_of(array, subject);
@@ -127,8 +111,6 @@ class Hdf5Result final : public OpenedResult {
 
   void read_array(const H5Dataset& array, hid_t native, std::int64_t begin, std::int64_t end,
                   void* out) const {
-    if (flat_)
-      return read_vector(array, native, begin * k(), narrow<std::size_t>((end - begin) * k()), out, path_);
     const Hdf5Lock lock;
     const std::array<hsize_t, 2> start = {narrow<hsize_t>(begin), 0};
     const std::array<hsize_t, 2> count = {narrow<hsize_t>(end - begin), narrow<hsize_t>(k())};
@@ -148,10 +130,76 @@ class Hdf5Result final : public OpenedResult {
   }
 
   std::string path_;
-  bool flat_ = false;  // the arrays have one dimension
   H5File file_;
   H5Dataset neighbors_;
   H5Dataset distances_;
+};
+
+/// A graph. Of a row of the union the k nearest are the first k entries: they are all in it, and it is
+/// sorted.
+class SparseResult final : public OpenedResult {
+ public:
+  explicit SparseResult(const std::string& path) : matrix_(open_csr(path)) {
+    const Attributes& attributes = matrix_->attributes();
+    const std::string symmetrized = text_attribute(attributes, "symmetrized");
+    if (symmetrized == "mutual")
+      throw Error(ErrorKind::data,
+                  path +
+                      " is a mutual graph, whose rows lack some of their nearest: there are no "
+                      "k to be read; use a graph of --symmetrize none or union");
+    has_more_ = symmetrized == "union";
+    const std::int64_t nq = matrix_->shape().rows;
+    const std::int64_t entries = matrix_->shape().nnz;
+    if (!has_more_ && (nq < 1 || entries % nq != 0)) throw_unequal(std::to_string(entries) + " entries");
+    set_shape(nq, has_more_ ? k_attribute() : entries / nq, true);
+    set_attributes(attributes);
+  }
+
+ private:
+  std::int64_t k_attribute() const {
+    const auto found = matrix_->attributes().find("k");
+    if (found != matrix_->attributes().end() && std::holds_alternative<std::int64_t>(found->second))
+      if (const std::int64_t k = std::get<std::int64_t>(found->second); k >= 1) return k;
+    throw Error(ErrorKind::data, matrix_->name() + " is a graph without the attribute k");
+  }
+
+  [[noreturn]] void throw_unequal(const std::string& found) const {
+    throw Error(ErrorKind::data, matrix_->name() + " is a sparse matrix of " +
+                                     std::to_string(matrix_->shape().rows) + " rows and " + found +
+                                     "; expected as many in each row");
+  }
+
+  void check_lengths(std::int64_t begin, const std::vector<std::int64_t>& offsets) const {
+    for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
+      const std::int64_t length = offsets[i + 1] - offsets[i];
+      if (length == k() || (has_more_ && length > k())) continue;
+      throw_unequal(std::to_string(length) + " entries in row " +
+                    std::to_string(begin + static_cast<std::int64_t>(i)));
+    }
+  }
+
+  /// Rows at once where nothing lies between them, else one by one.
+  void read_rows(std::int64_t begin, std::int64_t end, GlobalId* ids, float* distances) const {
+    const std::vector<std::int64_t> offsets = matrix_->read_offsets(begin, end);
+    check_lengths(begin, offsets);
+    const std::int64_t step = has_more_ ? 1 : end - begin;
+    for (std::int64_t row = 0; row < end - begin; row += step) {
+      const auto count = narrow<std::size_t>(step * k());
+      const std::span<float> wanted =
+          distances == nullptr ? std::span<float>() : std::span(distances + row * k(), count);
+      matrix_->read_entries(offsets[static_cast<std::size_t>(row)], {ids + row * k(), count}, wanted);
+    }
+  }
+  void read_neighbors(std::int64_t begin, std::int64_t end, GlobalId* out) const override {
+    read_rows(begin, end, out, nullptr);
+  }
+  void read_distances(std::int64_t begin, std::int64_t end, float* out) const override {
+    std::vector<GlobalId> ids(narrow<std::size_t>((end - begin) * k()));
+    read_rows(begin, end, ids.data(), out);
+  }
+
+  std::unique_ptr<CsrReader> matrix_;
+  bool has_more_ = false;  // than k entries in a row
 };
 
 // --- ibin
@@ -275,14 +323,21 @@ bool has_hdf5_signature(const std::string& path) {
   return H5Fis_hdf5(path.c_str()) > 0;
 }
 
+bool has_indptr(const std::string& path) {
+  const Hdf5Lock lock;
+  return has_array(open_hdf5_read(path), path, "indptr");
+}
+
 /// Opened in a child before it is opened here, for a damaged file can bring the HDF5 library down.
 std::unique_ptr<ResultReader> open_hdf5_result(const std::string& path) {
   try_in_child(path, [&] {
+    if (has_indptr(path)) return;
     const Hdf5Result result(path);
     if (result.nq() == 0) return;
     result.read(0, 1);
     result.read(result.nq() - 1, result.nq());
   });
+  if (has_indptr(path)) return std::make_unique<SparseResult>(path);
   return std::make_unique<Hdf5Result>(path);
 }
 

@@ -81,6 +81,7 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
       {"nonfinite", std::string(config.drop_nonfinite ? "drop" : "error")},
       {"dropped_rows", summary.dropped_rows},
       {"self_excluded", std::int64_t{config.exclude_self}},
+      {"symmetrized", std::string(to_string(config.symmetry))},
       {"index", config.index},
       {"engine", facts.engine},
       {"devices", facts.device},

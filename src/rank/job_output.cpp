@@ -8,6 +8,7 @@
 
 #include "comm/agree.hpp"
 #include "core/error.hpp"
+#include "io/result_files.hpp"
 
 namespace mpishards::rank {
 
@@ -51,11 +52,13 @@ struct OutputState {
   std::string layout;
   std::vector<io::Range> unfinished;
   std::optional<io::Journal::Checkpoint> checkpoint;
+  bool is_symmetrized = false;
   int resumes = 0;
 };
 
 std::string encode(const OutputState& state) {
-  nlohmann::json json = {{"layout", state.layout}, {"resumes", state.resumes}};
+  nlohmann::json json = {
+      {"layout", state.layout}, {"resumes", state.resumes}, {"is_symmetrized", state.is_symmetrized}};
   json["unfinished"] = nlohmann::json::array();
   for (const io::Range& range : state.unfinished) json["unfinished"].push_back({range.begin, range.end});
   if (const auto& c = state.checkpoint)
@@ -69,6 +72,7 @@ OutputState decode(const std::string& text) {
   OutputState state;
   state.layout = json.at("layout");
   state.resumes = json.at("resumes");
+  state.is_symmetrized = json.at("is_symmetrized");
   for (const auto& range : json.at("unfinished")) state.unfinished.push_back({range.at(0), range.at(1)});
   if (json.contains("checkpoint")) {
     const auto& c = json.at("checkpoint");
@@ -127,6 +131,7 @@ io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs
   } else {
     identity.emplace_back("k", std::to_string(config.k));
   }
+  if (config.symmetry != Symmetry::directed) identity.emplace_back("symmetrize", to_string(config.symmetry));
   const auto add_inputs = [&identity](const std::string& role, const std::vector<io::InputSpec>& specs) {
     identity.emplace_back("number of " + role + " files", std::to_string(specs.size()));
     for (std::size_t i = 0; i < specs.size(); ++i) {
@@ -149,14 +154,15 @@ JobOutput::JobOutput(const SearchJobConfig& config, const JobInputs& inputs, con
       path_(config.output),
       format_(config.format),
       nq_(shape.nq),
+      k_(shape.k),
       searched_k_(shape.searched_k()) {
   comm::agree(comm_, [&] {
     if (comm_.is_root()) open_on_root(config, inputs, shape);
   });
   std::string text;
   if (comm_.is_root())
-    text =
-        encode({layout_.serialize(), journal_->unfinished(nq_), journal_->checkpoint(), journal_->resumes()});
+    text = encode({layout_.serialize(), journal_->unfinished(nq_), journal_->checkpoint(), is_symmetrized_,
+                   journal_->resumes()});
   comm_.broadcast_text(text);
   comm::agree(comm_, [&] {
     const OutputState state = decode(text);
@@ -164,7 +170,8 @@ JobOutput::JobOutput(const SearchJobConfig& config, const JobInputs& inputs, con
     unfinished_ = state.unfinished;
     checkpoint_ = state.checkpoint;
     resumes_ = state.resumes;
-    slices_.emplace(layout_);
+    is_symmetrized_ = state.is_symmetrized;
+    if (!is_symmetrized_) slices_.emplace(layout_);
   });
 }
 
@@ -181,7 +188,18 @@ void JobOutput::continue_stopped_run(const JobShape& shape, const io::Journal::I
   journal_ = io::Journal::resume(path_, identity);
   if (!io::partial_exists(path_, format_) && !journal_->unfinished(nq_).empty())
     throw_existing(io::result_paths(path_, format_).front());
-  layout_ = io::adopt_result(path_, format_, shape.nq, shape.k);
+  if (const auto entries = journal_->symmetrized_entries())
+    adopt_symmetrized(*entries);
+  else
+    layout_ = io::adopt_result(path_, format_, shape.nq, shape.k);
+}
+
+/// Goes on behind the journal's word that the undirected graph is whole: it may not have its place yet.
+void JobOutput::adopt_symmetrized(std::int64_t entries) {
+  is_symmetrized_ = true;
+  const std::string made = io::partial_of(symmetrized_path());
+  if (io::exists(made)) io::publish(made, io::partial_of(path_));
+  io::adopt_csr(path_, {nq_, nq_, entries});
 }
 
 void JobOutput::start_anew(const JobInputs& inputs, const JobShape& shape,
@@ -190,6 +208,7 @@ void JobOutput::start_anew(const JobInputs& inputs, const JobShape& shape,
   io::Journal::remove(path_);
   io::remove_checkpoints(path_);
   io::remove_partial(path_, format_);
+  io::remove_partial(symmetrized_path(), format_);
   layout_ = io::create_result(path_, format_, shape.nq, shape.k, inputs.base->rows() - 1);
   journal_ = io::Journal::create(path_, identity);
 }
@@ -236,6 +255,26 @@ void JobOutput::save_checkpoint(const io::Journal::Checkpoint& state,
     if (comm_.is_root()) journal_->record_checkpoint(saved);
   });
   checkpoint_ = saved;
+}
+
+std::string JobOutput::symmetrized_path() const {
+  return path_ + ".symmetrized";
+}
+
+io::CsrSlices JobOutput::directed_graph() const {
+  return io::CsrSlices({.path = layout_.neighbors_path,
+                        .shape = {nq_, nq_, nq_ * k_},
+                        .indices_offset = layout_.neighbors_offset,
+                        .data_offset = layout_.distances_offset});
+}
+
+void JobOutput::replace_by_symmetrized(std::int64_t entries) {
+  comm::agree(comm_, [&] {
+    if (!comm_.is_root()) return;
+    journal_->record_symmetrized(entries);
+    adopt_symmetrized(entries);
+  });
+  is_symmetrized_ = true;
 }
 
 void JobOutput::discard_if_empty() {

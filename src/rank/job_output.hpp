@@ -7,6 +7,7 @@
 
 #include "comm/communicator.hpp"
 #include "core/topk.hpp"
+#include "io/csr_file.hpp"
 #include "io/journal.hpp"
 #include "io/results_writer.hpp"
 #include "rank/job_inputs.hpp"
@@ -54,6 +55,15 @@ class JobOutput {
 
   const io::ResultSlices& slices() const { return *slices_; }
 
+  /// Where a graph's undirected form is made, as the output of that name; see replace_by_symmetrized.
+  std::string symmetrized_path() const;
+  /// Whether the unfinished output is already the undirected graph.
+  bool is_symmetrized() const { return is_symmetrized_; }
+  /// The directed graph, all of whose rows are finished. Not collective.
+  io::CsrSlices directed_graph() const;
+  /// The undirected graph, whole and synced, takes the place of the directed one.
+  void replace_by_symmetrized(std::int64_t entries);
+
   /// Not collective: after a failure, removes an unfinished output that holds nothing worth continuing.
   void discard_if_empty();
 
@@ -63,12 +73,14 @@ class JobOutput {
  private:
   void open_on_root(const SearchJobConfig& config, const JobInputs& inputs, const JobShape& shape);
   void continue_stopped_run(const JobShape& shape, const io::Journal::Identity& identity);
+  void adopt_symmetrized(std::int64_t entries);
   void start_anew(const JobInputs& inputs, const JobShape& shape, const io::Journal::Identity& identity);
 
   const comm::Communicator& comm_;
   std::string path_;
   io::ResultFormat format_;
   std::int64_t nq_;
+  std::int64_t k_;
   std::int64_t searched_k_;
   io::ResultLayout layout_;
   std::optional<io::OutputLock> lock_;
@@ -76,6 +88,7 @@ class JobOutput {
   std::optional<io::ResultSlices> slices_;
   std::vector<io::Range> unfinished_;
   std::optional<io::Journal::Checkpoint> checkpoint_;
+  bool is_symmetrized_ = false;
   int resumes_ = 0;
 };
 

@@ -73,6 +73,7 @@ class SearchJob {
   bool stop_after_batch(const QueryPass& pass, std::size_t batch, io::Range group, bool last_group);
   void note_base_hash(bool last_group);
   void report_progress(const QueryPass& pass, io::Range group, std::size_t batches_done);
+  void symmetrize_graph();
   void finish();
   void publish();
   io::Attributes attributes() const;
@@ -185,6 +186,7 @@ SearchSummary SearchJob::run() {
   open_output();
   try {
     search_passes();
+    if (!summary_.stopped) symmetrize_graph();
   } catch (const comm::AgreedError& error) {
     if (error.kind() != ErrorKind::stopped) {
       log_.error("failed", {{"kind", to_string(error.kind())}, {"cause", error.what()}});
@@ -228,6 +230,26 @@ void SearchJob::search_passes() {
     const std::vector<io::Range> groups = cut_groups(summary_.plan, summary_.shape.rows, passes[p]);
     run_pass(passes[p], groups, p + 1 < passes.size() ? &passes[p + 1] : nullptr);
   }
+}
+
+/// Where the graph is to be undirected: makes it so, in the memory that the base leaves.
+void SearchJob::symmetrize_graph() {
+  if (config_.symmetry == Symmetry::directed || output_->is_symmetrized()) return;
+  const PhaseClock::Scope scope(clock_, Phase::merge);
+  engine_->load({}, {});
+  shard_ = Shard();
+  batches_.clear();
+  const std::int64_t entries = [&] {
+    const io::CsrSlices directed = output_->directed_graph();
+    return symmetrize({.directed = &directed,
+                       .out_path = output_->symmetrized_path(),
+                       .symmetry = config_.symmetry,
+                       .metric = config_.metric,
+                       .memory_bytes = summary_.shape.memory_bytes},
+                      comm_);
+  }();
+  output_->replace_by_symmetrized(entries);
+  log_.info("symmetrized", {{"entries", entries}});
 }
 
 void SearchJob::prefetch_group(io::Range group) {

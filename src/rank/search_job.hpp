@@ -16,6 +16,7 @@
 #include "kernels/index.hpp"
 #include "rank/job_plan.hpp"
 #include "rank/progress_meter.hpp"
+#include "rank/symmetrize.hpp"
 
 namespace mpishards::rank {
 
@@ -49,6 +50,7 @@ struct SearchJobConfig {
   bool drop_nonfinite = false;
   // Queries and base are the same rows, whole: no row is its own neighbor, and ids are row numbers.
   bool exclude_self = false;
+  Symmetry symmetry = Symmetry::directed;  // of that graph
   bool overwrite = false;
   bool resume = true;
   std::int64_t self_check_queries = 16;  // re-computed in fp64 at the end

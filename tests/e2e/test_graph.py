@@ -129,3 +129,69 @@ def test_job_file_of_a_search_is_none_of_a_graph(folder, tmp_path):
     assert result.code == CONFIG and f"{job}:2" in support.complaints(result)[0], result
     result = support.run(line(folder, tmp_path / "g.h5"), env={"MPISHARDS_QUERIES": "nowhere.h5"})
     assert result.code == 0, result
+
+
+def undirected(folder, metric, symmetry):
+    """Row by row the ids and distances of the symmetrised graph, from sets of pairs."""
+    order, values = truth(folder, metric)
+    edges = {(i, int(j)): values[i, place] for i in range(ROWS) for place, j in enumerate(order[i])}
+    if symmetry == "mutual":
+        edges = {(i, j): value for (i, j), value in edges.items() if (j, i) in edges}
+    else:
+        edges.update({(j, i): value for (i, j), value in edges.items()})
+    sign = 1 if metric == "l2" else -1
+    rows = [[] for _ in range(ROWS)]
+    for (i, j), value in edges.items():
+        rows[i].append((sign * value, j, value))
+    rows = [sorted(row) for row in rows]
+    indptr = np.cumsum([0] + [len(row) for row in rows])
+    return indptr, np.array([j for row in rows for _, j, _ in row]), np.array([v for row in rows for *_, v in row])
+
+
+def assert_undirected(path, folder, metric, symmetry):
+    for found, expected in zip(read_graph(path), undirected(folder, metric, symmetry)):
+        assert found.shape == expected.shape and (found == expected).all()
+    assert support.attributes(path)["symmetrized"] == symmetry
+    left = [file.name for file in path.parent.iterdir() if file.name.endswith(interrupted_job.LITTER)]
+    assert not left, left
+
+
+@pytest.mark.parametrize("metric, symmetry, ranks, more", [
+    ("l2", "union", 1, []), ("l2", "union", 2, ["--memory", "76KiB"]), ("ip", "union", 3, []),
+    ("ip", "mutual", 7, ["--memory", "76KiB"]), ("cosine", "union", 4, []), ("cosine", "mutual", 2, [])])
+def test_symmetrised_graph_has_the_edges_of_either_or_both_ends(folder, tmp_path, metric, symmetry, ranks, more):
+    result = support.run(line(folder, tmp_path / "g.h5", "--metric", metric, "--symmetrize", symmetry, *more), np=ranks)
+    assert result.code == 0 and result.stdout.endswith("RESULT OK\n"), result
+    assert_undirected(tmp_path / "g.h5", folder, metric, symmetry)
+
+
+def test_eval_reads_the_nearest_out_of_a_union_and_refuses_a_mutual_graph(folder, tmp_path):
+    assert support.run(line(folder, tmp_path / "g.h5", "--symmetrize", "union")).code == 0
+    judged = support.run(["eval", tmp_path / "g.h5", "--oracle", "0"])
+    assert judged.code == 0 and f"{ROWS} right, 0 wrong" in judged.stdout, judged
+    with h5py.File(tmp_path / "g.h5", "r+") as file:
+        begin = file["indptr"][5]
+        file["indices"][begin:begin + 2] = file["indices"][begin:begin + 2][::-1]
+    judged = support.run(["eval", tmp_path / "g.h5", "--oracle", "0"])
+    assert judged.code != 0 and "1 wrong" in judged.stdout, judged
+    assert support.run(line(folder, tmp_path / "m.h5", "--symmetrize", "mutual")).code == 0
+    judged = support.run(["eval", tmp_path / "m.h5", "--oracle", "0"])
+    assert judged.code == 65 and "mutual" in support.complaints(judged)[0], judged
+
+
+@pytest.mark.parametrize("where", ["during", "behind"])
+def test_graph_that_was_killed_while_symmetrised_is_not_searched_again(folder, tmp_path, where):
+    """Held behind the last searched batch, or where the undirected graph is whole and has not its place yet."""
+    output = tmp_path / "g.h5"
+    more = ["--batch", "350", "--symmetrize", "union"]
+    library = interrupted_job.build_library(tmp_path)
+    kind, count = ("finished", 2) if where == "during" else ("symmetrized", 1)
+    process = interrupted_job.launch_held(library, line(folder, output, *more), output, 2, kind, count)
+    for pid in support.child_pids(process):
+        os.kill(pid, 9)
+    assert interrupted_job.end_of(process, tmp_path) != 0 and not output.exists()
+    other = support.run(line(folder, output, "--batch", "350"))
+    assert other.code == CONFIG and "symmetrize was union, is none" in support.complaints(other)[0], other
+    result = support.run(line(folder, output, *more), np=3)
+    assert result.code == 0 and f"resuming: {ROWS} of {ROWS} queries are answered" in result.stderr, result
+    assert_undirected(output, folder, "l2", "union")
