@@ -100,7 +100,9 @@ class Lexer {
   Token symbol() {
     for (const std::string_view pair : {"==", "!=", "<=", ">=", "&&", "||"})
       if (text_.substr(at_).starts_with(pair)) return take(TokenKind::symbol, 2);
-    return take(TokenKind::symbol, 1);
+    std::size_t length = 1;
+    while (at_ + length < text_.size() && is_inside_character(text_[at_ + length])) ++length;
+    return take(TokenKind::symbol, length);
   }
 
   std::string_view text_;

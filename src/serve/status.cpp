@@ -56,7 +56,6 @@ std::string_view to_string(Code code) {
 
 std::string shortened(std::string_view text, std::size_t most_bytes) {
   if (text.size() <= most_bytes) return std::string(text);
-  const auto is_inside_character = [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; };
   std::size_t end = most_bytes;
   while (end > 0 && is_inside_character(text[end])) --end;
   return std::string(text.substr(0, end)) + "...";

@@ -41,6 +41,11 @@ struct Status {
   bool is_ok() const { return code == Code::ok; }
 };
 
+/// Whether a byte of UTF-8 text goes on with a character that began before it.
+constexpr bool is_inside_character(char byte) {
+  return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U;
+}
+
 /// The first bytes of a text that a client chose, so that it can fill neither answers nor logs; ends between
 /// two characters of UTF-8.
 std::string shortened(std::string_view text, std::size_t most_bytes);

@@ -103,6 +103,15 @@ TEST(Expression, what_is_wrong_is_refused) {
   EXPECT_EQ(refusal_of("price > 3"), Code::field_not_found);
 }
 
+TEST(Expression, a_refusal_quotes_whole_characters) {
+  try {
+    parse_expression("id == \xC3\xA9", "id");
+    FAIL() << "it was taken";
+  } catch (const RequestError& error) {
+    EXPECT_NE(std::string(error.what()).find("found '\xC3\xA9' at position 6"), std::string::npos) << error.what();
+  }
+}
+
 TEST(Expression, deep_nesting_is_refused_and_long_lists_are_not) {
   EXPECT_EQ(refusal_of(std::string(100000, '(')), Code::invalid_parameter);
   EXPECT_EQ(refusal_of(std::string(100000, '!') + "true"), Code::invalid_parameter);
