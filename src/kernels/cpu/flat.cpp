@@ -86,8 +86,9 @@ class FlatIndex final : public Index {
       throw Error(ErrorKind::usage, "threads = " + std::to_string(options.threads) + ": must be at least 1");
   }
 
-  void build(TypedView base, RowIds ids) override;
-  void search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) override;
+  void build(TypedView base, RowIds ids, RowLists lists) override;
+  void search(MatrixView<const float> queries, Probes probes, std::span<const float> bound,
+              TopK& out) override;
   bool search_range(MatrixView<const float> queries, const RangeRequest& request, RangeHits& out) override;
 
   const SearchCounters& counters() const override { return counters_; }
@@ -125,7 +126,7 @@ class FlatIndex final : public Index {
   SearchCounters counters_;
 };
 
-void FlatIndex::build(TypedView base, RowIds ids) {
+void FlatIndex::build(TypedView base, RowIds ids, RowLists) {
   // Candidates hold 32-bit rows.
   if (base.rows > std::numeric_limits<std::uint32_t>::max())
     throw Error(ErrorKind::unavailable, "a shard of " + std::to_string(base.rows) +
@@ -176,8 +177,12 @@ void FlatIndex::reserve(const CpuSearchPlan& plan, const SearchShape& shape) {
   if (plan.split_base) parts_.assign(chunks_.size(), TopK(shape.nq, shape.k, metric_));
 }
 
-void FlatIndex::search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) {
+void FlatIndex::search(MatrixView<const float> queries, Probes probes, std::span<const float> bound,
+                       TopK& out) {
   const TypedView& base = context_.base.rows;
+  if (probes.cols > 0)
+    throw Error(ErrorKind::internal,
+                std::to_string(probes.cols) + " probed lists a query for a flat index, which has no lists");
   check_search(base, queries, bound, out, metric_);
   fill_padding(out);
   if (queries.rows == 0) return;
