@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 // Per function instead of per file: inline functions of headers stay compiled for the baseline, so that no
@@ -165,16 +166,30 @@ MPISHARDS_AVX2 inline bool screen_block(const float* group, const Panel& panel, 
   return true;
 }
 
+/// Which of the kRows scores are not below the threshold, a bit each.
+MPISHARDS_AVX2 inline std::uint32_t hits_of(const float* scores, float threshold) {
+  const __m256 limit = _mm256_set1_ps(threshold);
+  const __m256 low = _mm256_cmp_ps(_mm256_load_ps(scores), limit, _CMP_NLT_UQ);
+  const __m256 high = _mm256_cmp_ps(_mm256_load_ps(scores + 8), limit, _CMP_NLT_UQ);
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(low)) |
+         static_cast<std::uint32_t>(_mm256_movemask_ps(high)) << 8;
+}
+
 /// Hits are rare: this stays out of the hot loop.
-__attribute__((noinline)) void report(const ScreenTile& tile, CandidateSink& sink, std::int64_t first_query,
-                                      std::int64_t first_row, const float* scores) {
+MPISHARDS_AVX2 __attribute__((noinline)) void report(const ScreenTile& tile, CandidateSink& sink,
+                                                     std::int64_t first_query, std::int64_t first_row,
+                                                     const float* scores) {
   const std::int64_t queries = std::min(kQueries, tile.queries.rows - first_query);
   const std::int64_t rows = std::min(kRows, tile.base.rows - first_row);
-  for (std::int64_t q = 0; q < queries; ++q)
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const float score = scores[q * kRows + row];
-      if (!(score < tile.thresholds[first_query + q])) sink.add(first_query + q, first_row + row, score);
+  const std::uint32_t real_rows = (1u << rows) - 1;
+  for (std::int64_t q = 0; q < queries; ++q) {
+    const float* const own = scores + q * kRows;
+    const float& threshold = tile.thresholds[first_query + q];
+    for (std::uint32_t hits = hits_of(own, threshold) & real_rows; hits != 0; hits &= hits - 1) {
+      const int row = std::countr_zero(hits);
+      if (!(own[row] < threshold)) sink.add(first_query + q, first_row + row, own[row]);
     }
+  }
 }
 
 /// Thresholds of a group; padding queries never hit.

@@ -13,6 +13,8 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr float kFloatInfinity = std::numeric_limits<float>::infinity();
 
+constexpr std::int64_t kLeastFresh = 16;
+
 std::int64_t neighbors_kept(const SearchShape& shape) {
   return std::min(shape.k, std::max<std::int64_t>(shape.nb, 1));
 }
@@ -30,6 +32,7 @@ void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, c
   set_size(certificates_, queries);
   set_size(cuts_, queries);
   set_size(counts_, queries);
+  set_size(limits_, queries);
   set_size(widened_, queries);
   set_size(selected_, plan.query_tile);
   set_size(selected_rows_, plan.by_list ? plan.query_tile * shape.d : 0);
@@ -44,7 +47,7 @@ void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, c
 
 std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa) {
   constexpr std::int64_t kPerQuery =
-      sizeof(Certificate) + 2 * sizeof(double) + sizeof(std::int64_t) + sizeof(char);
+      sizeof(Certificate) + 2 * sizeof(double) + 2 * sizeof(std::int64_t) + sizeof(char);
   constexpr std::int64_t kPerSelected = sizeof(std::int32_t) + sizeof(double) + sizeof(float);
   constexpr std::int64_t kNeighbor = sizeof(GlobalId) + sizeof(float);
   constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
@@ -58,7 +61,7 @@ std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape
 
 std::size_t ChunkSearch::bytes() const {
   return bytes_of(candidates_) + screen_.bytes() + exact_distances_.bytes() + bytes_of(certificates_) +
-         bytes_of(cuts_) + bytes_of(counts_) + bytes_of(widened_) + bytes_of(selected_) +
+         bytes_of(cuts_) + bytes_of(counts_) + bytes_of(limits_) + bytes_of(widened_) + bytes_of(selected_) +
          bytes_of(selected_rows_) + bytes_of(errors_) + bytes_of(thresholds_) + bytes_of(exact_) +
          bytes_of(merged_neighbors_) + bytes_of(merged_distances_) + bytes_of(fresh_neighbors_) +
          bytes_of(fresh_distances_);
@@ -78,6 +81,7 @@ void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> qu
                                    context.max_row_norm, context.error_factor);
     cuts_[i] = bound.empty() ? -kInfinity : certificates_[i].cut_from_distance(bound[i]);
     counts_[i] = 0;
+    set_limit(q);
     widened_[i] = 0;
   }
 }
@@ -128,7 +132,7 @@ void ChunkSearch::add(std::int64_t slot, std::int64_t row, float score) {
   const auto i = static_cast<std::size_t>(slot);
   const std::int64_t query = selected_[i];
   std::int64_t& count = counts_[static_cast<std::size_t>(query)];
-  if (count == capacity_) {
+  if (count == limits_[static_cast<std::size_t>(query)]) {
     make_room(query);
     update_threshold(slot);
     if (score < thresholds_[i]) return;
@@ -144,9 +148,18 @@ void ChunkSearch::make_room(std::int64_t query) {
   const auto i = static_cast<std::size_t>(query);
   prune(query);
   // Half of what lies beyond k must go, or prunings would come too often.
-  if (counts_[i] <= k_ + (capacity_ - k_) / 2) return;
-  widened_[i] = 1;
-  rerank(query);
+  if (counts_[i] > k_ + (capacity_ - k_) / 2) {
+    widened_[i] = 1;
+    rerank(query);
+  }
+  set_limit(query);
+}
+
+void ChunkSearch::set_limit(std::int64_t query) {
+  // Enough for a pruning to pay; more would only be taken by a threshold that is out of date.
+  const std::int64_t fresh = std::max(k_, kLeastFresh);
+  const auto i = static_cast<std::size_t>(query);
+  limits_[i] = std::min(capacity_, std::max(counts_[i], k_) + fresh);
 }
 
 void ChunkSearch::prune(std::int64_t query) {
@@ -205,10 +218,18 @@ void ChunkSearch::merge_exact(std::int64_t query, const Candidate* first, const 
     raise_cut(query, certificates_[static_cast<std::size_t>(query)].cut_from_distance(answer.distances[kth]));
 }
 
+void ChunkSearch::prune_all() {
+  for (std::int64_t q = 0; q < queries_.rows; ++q) {
+    prune(q);
+    set_limit(q);
+  }
+}
+
 void ChunkSearch::keep_thresholds_only() {
   for (std::int64_t q = 0; q < queries_.rows; ++q) {
     prune(q);
     counts_[static_cast<std::size_t>(q)] = 0;
+    set_limit(q);
     const NeighborRow answer = out_->row(first_row_ + q);
     std::fill(answer.neighbors.begin(), answer.neighbors.end(), kNoNeighbor);
     std::fill(answer.distances.begin(), answer.distances.end(), worst_distance(context_->metric));

@@ -62,6 +62,9 @@ class ChunkSearch final : private CandidateSink {
   /// Screens rows [begin, end) of a set against the selected queries, tile by tile.
   void screen(const RowSet& set, std::int64_t begin, std::int64_t end);
 
+  /// Brings all thresholds up to date with the candidates.
+  void prune_all();
+
   /// Forgets candidates and answers but keeps what they proved: k rows at least that good exist.
   void keep_thresholds_only();
 
@@ -83,6 +86,7 @@ class ChunkSearch final : private CandidateSink {
   /// @param slot  place among the selected queries
   void add(std::int64_t slot, std::int64_t row, float score) override;
   void make_room(std::int64_t query);
+  void set_limit(std::int64_t query);
   void prune(std::int64_t query);
   void rerank(std::int64_t query);
   void merge_exact(std::int64_t query, const Candidate* first, const Candidate* last);
@@ -106,6 +110,7 @@ class ChunkSearch final : private CandidateSink {
   std::vector<Certificate> certificates_;
   std::vector<double> cuts_;  // rows with an exact score below can't be in the answer
   std::vector<std::int64_t> counts_;
+  std::vector<std::int64_t> limits_;  // counts at which to prune
   std::vector<char> widened_;
   std::int64_t n_selected_ = 0;
   std::vector<std::int32_t> selected_;  // slot -> query

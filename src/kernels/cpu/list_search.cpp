@@ -69,7 +69,10 @@ void ListSearch::search(const ListContext& context, std::span<const ProbingQuery
   const std::span<const float> bound =
       context.bound.empty() ? context.bound : std::span<const float>(bound_).first(chunk.size());
   search_.begin(context.search, {queries_.data(), nq, d}, bound, answers_, 0);
-  for (std::int64_t g = 0; g < 2 * context.lists.count(); ++g) screen(context, g, part);
+  const std::int64_t n_lists = context.lists.count();
+  for (std::int64_t g = 0; g < n_lists; ++g) screen(context, g, part);
+  search_.prune_all();
+  for (std::int64_t g = n_lists; g < 2 * n_lists; ++g) screen(context, g, part);
   search_.finish();
 }
 
