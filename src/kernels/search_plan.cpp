@@ -11,8 +11,8 @@
 namespace mpishards::kernels {
 namespace {
 
-// Packing a base row costs about as much as screening it against 8 queries.
-constexpr std::int64_t kMaxQueryTile = 510;
+// Of packed queries, which pass over every block of base rows: at d = 128 half of a 512 KiB L2.
+constexpr std::int64_t kMaxQueryTile = 512;
 constexpr std::int64_t kMaxBaseTile = 1024;
 // All candidate buffers of one thread.
 constexpr std::int64_t kBufferBytes = std::int64_t{32} << 20;
