@@ -71,8 +71,9 @@ constexpr std::int64_t kPanelQueries = 2 * kLanes;
 // Rows that are screened together: 12 x 8 or twice 6 x 16 accumulators, which leaves registers for the
 // operands.
 constexpr std::int64_t kGroupRows = 12;
-// Of base rows that all panels of a chunk pass over: half of a 32 KiB L1, the other half is the panel's.
-constexpr std::int64_t kBlockBytes = std::int64_t{16} << 10;
+// Of base rows that all panels of a chunk pass over: they stay in a quarter of a 512 KiB L2, while the panels
+// may come from farther away.
+constexpr std::int64_t kBlockBytes = std::int64_t{128} << 10;
 
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -156,24 +157,22 @@ MPISHARDS_AVX2 void pack_lanes(MatrixView<const float> queries, std::int64_t fir
 template <int n_rows, int n_vectors>
 MPISHARDS_AVX2 inline bool screen_block(const Rows& rows, const float* panel, std::int64_t d,
                                         const float* thresholds, float* scores) {
-  static_assert(n_rows % 3 == 0);
   __m256 sum[n_rows][n_vectors];
 #pragma GCC unroll 12
   for (int r = 0; r < n_rows; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < n_vectors; ++v) sum[r][v] = _mm256_setzero_ps();
-  // Three rows a pointer: an address is a pointer and once or twice d.
-  const float* row[n_rows / 3];
+  const float* row[n_rows];
+#pragma GCC unroll 12
+  for (int r = 0; r < n_rows; ++r) row[r] = rows.values + r * d;
 #pragma GCC unroll 4
-  for (int third = 0; third < n_rows / 3; ++third) row[third] = rows.values + 3 * third * d;
-#pragma GCC unroll 4
-  for (std::int64_t i = 0; i < d; ++i, panel += n_vectors * kLanes) {
+  for (std::int64_t i = 0; i < d; ++i) {
     __m256 queries[n_vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < n_vectors; ++v) queries[v] = _mm256_load_ps(panel + v * kLanes);
+    for (int v = 0; v < n_vectors; ++v) queries[v] = _mm256_load_ps(panel + (i * n_vectors + v) * kLanes);
 #pragma GCC unroll 12
     for (int r = 0; r < n_rows; ++r) {
-      const __m256 value = _mm256_broadcast_ss(row[r / 3] + i + r % 3 * d);
+      const __m256 value = _mm256_broadcast_ss(row[r] + i);
 #pragma GCC unroll 2
       for (int v = 0; v < n_vectors; ++v) sum[r][v] = _mm256_fmadd_ps(value, queries[v], sum[r][v]);
     }
@@ -247,7 +246,7 @@ MPISHARDS_AVX2 void screen_rows(const ScreenTile& tile, const Panel& panel, cons
   load_thresholds(tile, panel, thresholds);
   for (std::int64_t row = 0; row < rows.count; row += n_rows) {
     const Rows group = rows.from(row, d);
-    if (panel.first_query == 0) prefetch(group.values + rows.count * d, n_rows * d);
+    if (panel.first_query == 0) prefetch(group.values + n_rows * d, n_rows * d);
     if (screen_block<n_rows, n_vectors>(group, panel.values, d, thresholds, scores))
       report(tile, panel, group, n_rows, scores, thresholds, sink);
   }

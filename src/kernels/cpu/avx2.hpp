@@ -22,8 +22,8 @@ double l2_squared(const float* a, const float* b, std::int64_t d);
 /// a hit.
 ///
 /// Queries are packed once a chunk, 16 side by side, the last 8 or fewer 8 side by side. Base rows are read
-/// as they are stored, so that few queries cost little more than reading the rows, in blocks that stay in L1
-/// while all queries of the chunk, from L2, pass over them.
+/// as they are stored, so that few queries cost little more than reading the rows, in blocks that stay in L2
+/// while all queries of the chunk pass over them.
 std::int64_t packed_query_floats(std::int64_t nq, std::int64_t d);
 void pack_queries(MatrixView<const float> queries, float* packed);
 std::int64_t scratch_floats(std::int64_t nq, std::int64_t base_rows, std::int64_t d);
