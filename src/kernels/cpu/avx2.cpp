@@ -149,41 +149,41 @@ MPISHARDS_AVX2 void pack_lanes(MatrixView<const float> queries, std::int64_t fir
       out[i * out_stride + lane] = lane < real ? queries.row(first + lane)[i] : 0.0f;
 }
 
-/// Scores of n_rows x n_vectors * 8 pairs; true where one is not below its query's threshold.
+/// Scores of kRows x kVectors * 8 pairs; true where one is not below its query's threshold.
 ///
 /// Rounds once after the dot product: scale is 1 or bias is 0.
 /// @param thresholds   one a lane
-/// @param[out] scores  n_rows x n_vectors * 8, written only on a hit
-template <int n_rows, int n_vectors>
+/// @param[out] scores  kRows x kVectors * 8, written only on a hit
+template <std::int64_t kRows, std::int64_t kVectors>
 MPISHARDS_AVX2 inline bool screen_block(const Rows& rows, const float* panel, std::int64_t d,
                                         const float* thresholds, float* scores) {
-  __m256 sum[n_rows][n_vectors];
+  __m256 sum[kRows][kVectors];
 #pragma GCC unroll 12
-  for (int r = 0; r < n_rows; ++r)
+  for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < n_vectors; ++v) sum[r][v] = _mm256_setzero_ps();
-  const float* row[n_rows];
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm256_setzero_ps();
+  const float* row[kRows];
 #pragma GCC unroll 12
-  for (int r = 0; r < n_rows; ++r) row[r] = rows.values + r * d;
+  for (int r = 0; r < kRows; ++r) row[r] = rows.values + r * d;
 #pragma GCC unroll 4
   for (std::int64_t i = 0; i < d; ++i) {
-    __m256 queries[n_vectors];
+    __m256 queries[kVectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < n_vectors; ++v) queries[v] = _mm256_load_ps(panel + (i * n_vectors + v) * kLanes);
+    for (int v = 0; v < kVectors; ++v) queries[v] = _mm256_load_ps(panel + (i * kVectors + v) * kLanes);
 #pragma GCC unroll 12
-    for (int r = 0; r < n_rows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
       const __m256 value = _mm256_broadcast_ss(row[r] + i);
 #pragma GCC unroll 2
-      for (int v = 0; v < n_vectors; ++v) sum[r][v] = _mm256_fmadd_ps(value, queries[v], sum[r][v]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm256_fmadd_ps(value, queries[v], sum[r][v]);
     }
   }
   __m256 hits = _mm256_setzero_ps();
 #pragma GCC unroll 12
-  for (int r = 0; r < n_rows; ++r) {
+  for (int r = 0; r < kRows; ++r) {
     const __m256 scale = rows.scale == nullptr ? _mm256_set1_ps(1) : _mm256_broadcast_ss(rows.scale + r);
     const __m256 bias = rows.bias == nullptr ? _mm256_setzero_ps() : _mm256_broadcast_ss(rows.bias + r);
 #pragma GCC unroll 2
-    for (int v = 0; v < n_vectors; ++v) {
+    for (int v = 0; v < kVectors; ++v) {
       sum[r][v] = _mm256_fmadd_ps(sum[r][v], scale, bias);
       const __m256 threshold = _mm256_load_ps(thresholds + v * kLanes);
       hits = _mm256_or_ps(hits, _mm256_cmp_ps(sum[r][v], threshold, _CMP_NLT_UQ));
@@ -191,9 +191,9 @@ MPISHARDS_AVX2 inline bool screen_block(const Rows& rows, const float* panel, st
   }
   if (_mm256_movemask_ps(hits) == 0) return false;
 #pragma GCC unroll 12
-  for (int r = 0; r < n_rows; ++r)
+  for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < n_vectors; ++v) _mm256_store_ps(scores + (r * n_vectors + v) * kLanes, sum[r][v]);
+    for (int v = 0; v < kVectors; ++v) _mm256_store_ps(scores + (r * kVectors + v) * kLanes, sum[r][v]);
   return true;
 }
 
@@ -236,19 +236,19 @@ MPISHARDS_AVX2 inline void prefetch(const float* values, std::int64_t count) {
     _mm_prefetch(reinterpret_cast<const char*>(values + i), _MM_HINT_T0);
 }
 
-/// One panel against rows, whose number is a multiple of n_rows or padded to one.
-template <int n_rows, int n_vectors>
+/// One panel against rows, whose number is a multiple of kRows or padded to one.
+template <std::int64_t kRows, std::int64_t kVectors>
 MPISHARDS_AVX2 void screen_rows(const ScreenTile& tile, const Panel& panel, const Rows& rows,
                                 CandidateSink& sink) {
   const std::int64_t d = tile.base.cols;
-  alignas(32) float scores[n_rows * n_vectors * kLanes];
+  alignas(32) float scores[kRows * kVectors * kLanes];
   alignas(32) float thresholds[kPanelQueries];
   load_thresholds(tile, panel, thresholds);
-  for (std::int64_t row = 0; row < rows.count; row += n_rows) {
+  for (std::int64_t row = 0; row < rows.count; row += kRows) {
     const Rows group = rows.from(row, d);
-    if (panel.first_query == 0) prefetch(group.values + n_rows * d, n_rows * d);
-    if (screen_block<n_rows, n_vectors>(group, panel.values, d, thresholds, scores))
-      report(tile, panel, group, n_rows, scores, thresholds, sink);
+    if (panel.first_query == 0) prefetch(group.values + kRows * d, kRows * d);
+    if (screen_block<kRows, kVectors>(group, panel.values, d, thresholds, scores))
+      report(tile, panel, group, kRows, scores, thresholds, sink);
   }
 }
 
