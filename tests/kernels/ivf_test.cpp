@@ -274,8 +274,8 @@ TEST_P(Ivf, counts_what_it_did) {
 INSTANTIATE_TEST_SUITE_P(Metrics, Ivf, testing::ValuesIn(kMetrics),
                          [](const auto& instance) { return std::string(to_string(instance.param)); });
 
-TEST(IvfCertificate, with_half_the_error_bound_is_wrong) {
-  // Two rows whose float32 scores order them the wrong way round: only the error bound keeps the better one.
+TEST(IvfCertificate, with_too_small_an_error_bound_is_wrong) {
+  // Rows whose float32 scores order them the wrong way round: only the error bound keeps the better ones.
   IvfCase what{.d = 512,
                .k = 1,
                .metric = Metric::l2,
