@@ -20,17 +20,17 @@ namespace {
 /// Rows whose starts are held at once by a walk over all rows.
 constexpr std::int64_t kWalkRows = 1 << 16;
 
-ArrayPlan plan_of(const char* name, ArrayType type, std::int64_t length) {
+ArrayPlan plan_of(const char* name, DType type, std::int64_t length) {
   return {name, type, {narrow<hsize_t>(length)}};
 }
 
 struct CsrArrays {
   explicit CsrArrays(const CsrShape& shape)
-      : indptr(plan_of("indptr", ArrayType::i64, shape.rows + 1)),
-        indices(plan_of("indices", ArrayType::i64, shape.nnz)),
-        data(plan_of("data", ArrayType::f32, shape.nnz)),
-        component(plan_of("component", ArrayType::i64, shape.rows)),
-        keep(plan_of("keep", ArrayType::u8, shape.rows)) {}
+      : indptr(plan_of("indptr", DType::i64, shape.rows + 1)),
+        indices(plan_of("indices", DType::i64, shape.nnz)),
+        data(plan_of("data", DType::f32, shape.nnz)),
+        component(plan_of("component", DType::i64, shape.rows)),
+        keep(plan_of("keep", DType::u8, shape.rows)) {}
 
   ArrayPlan indptr;
   ArrayPlan indices;

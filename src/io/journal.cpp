@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
@@ -17,6 +16,7 @@
 #include <string_view>
 
 #include "core/error.hpp"
+#include "core/hex.hpp"
 #include "core/narrow.hpp"
 
 namespace mpishards::io {
@@ -27,12 +27,6 @@ using nlohmann::json;
 
 std::string journal_path(const std::string& out_path) {
   return out_path + ".journal";
-}
-
-std::string hex(std::uint64_t value) {
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
-  return text;
 }
 
 // --- records

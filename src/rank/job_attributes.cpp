@@ -2,23 +2,16 @@
 
 #include <algorithm>
 #include <array>
-#include <cinttypes>
-#include <cstdio>
 #include <ctime>
 #include <vector>
 
+#include "core/hex.hpp"
 #include "core/version.hpp"
 #include "rank/job_output.hpp"
 
 namespace mpishards::rank {
 
 namespace {
-
-std::string hex(std::uint64_t value) {
-  std::array<char, 17> text{};
-  std::snprintf(text.data(), text.size(), "%016" PRIx64, value);
-  return text.data();
-}
 
 std::string joined_names(const std::vector<io::InputSpec>& specs) {
   std::string text;
