@@ -68,6 +68,6 @@ set(CPACK_DEBIAN_DEV_PACKAGE_NAME mpishards-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
 string(CONCAT CPACK_DEBIAN_DEV_PACKAGE_DEPENDS
   "libopenmpi-dev, libhdf5-openmpi-dev, libopenblas-dev, libxxhash-dev, libhwloc-dev, libspdlog-dev, "
-  "libcxxopts-dev, nlohmann-json3-dev, libgrpc++-dev, libprotobuf-dev, libcpp-httplib-dev, prometheus-cpp-dev, "
+  "libcxxopts-dev, libfaiss-dev, nlohmann-json3-dev, libgrpc++-dev, libprotobuf-dev, libcpp-httplib-dev, prometheus-cpp-dev, "
   "pkg-config")
 include(CPack)

@@ -31,7 +31,8 @@ std::string distance_name(Metric metric) {
   return "";
 }
 
-/// Different hosts, in rank order, separated by commas.
+}  // namespace
+
 std::string hosts_of(const std::vector<RankReport>& ranks) {
   std::vector<std::string> hosts;
   for (const RankReport& rank : ranks)
@@ -41,8 +42,6 @@ std::string hosts_of(const std::vector<RankReport>& ranks) {
   return text;
 }
 
-}  // namespace
-
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -50,6 +49,20 @@ std::string utc_now() {
   std::array<char, 32> text{};
   std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text.data();
+}
+
+io::Attributes origin_attributes(const SearchJobConfig& config, const std::string& started) {
+  return {
+      {"base", joined_names(config.base)},
+      {"base_identity", identities_json(config.base)},
+      {"command_line", config.command_line},
+      {"working_folder", config.working_folder},
+      {"configuration", config.configuration},
+      {"version", std::string(version())},
+      {"revision", std::string(revision())},
+      {"started", started},
+      {"ended", utc_now()},
+  };
 }
 
 io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs& inputs,
@@ -61,9 +74,7 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
       {"nq", summary.shape.nq},
       {"nb", inputs.base->rows()},
       {"d", summary.shape.d},
-      {"base", joined_names(config.base)},
       {"queries", joined_names(config.queries)},
-      {"base_identity", identities_json(config.base)},
       {"queries_identity", identities_json(config.queries)},
       {"base_content_hash", hex(facts.base_hash)},
       {"queries_content_hash", hex(facts.queries_hash)},
@@ -81,15 +92,9 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
       {"merge", summary.merge},
       {"n_ranks", std::int64_t{summary.shape.n_ranks}},
       {"hosts", hosts_of(summary.ranks)},
-      {"command_line", config.command_line},
-      {"working_folder", config.working_folder},
-      {"configuration", config.configuration},
-      {"version", std::string(version())},
-      {"revision", std::string(revision())},
-      {"started", facts.started},
-      {"ended", utc_now()},
       {"resumes", std::int64_t{summary.resumes}},
   };
+  attributes.merge(origin_attributes(config, facts.started));
   if (!config.range) return attributes;
   attributes.erase("k");
   attributes["eps"] = static_cast<double>(config.range->eps);

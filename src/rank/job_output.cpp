@@ -113,7 +113,38 @@ std::string identities_json(const std::vector<io::InputSpec>& specs) {
   return list.dump();
 }
 
+namespace {
+
+/// The inputs' names, sizes, times and checksums.
+void add_inputs(io::Journal::Identity& identity, const std::string& role,
+                const std::vector<io::InputSpec>& specs) {
+  identity.emplace_back("number of " + role + " files", std::to_string(specs.size()));
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    const std::string name = io::to_string(specs[i]);
+    const io::InputIdentity file = io::identify(specs[i].path);
+    identity.emplace_back(role + " file " + std::to_string(i), name);
+    identity.emplace_back(role + " " + name + " size", std::to_string(file.size_bytes));
+    identity.emplace_back(role + " " + name + " modification time", std::to_string(file.mtime_ns));
+    identity.emplace_back(role + " " + name + " checksum", std::to_string(file.checksum));
+  }
+}
+
+io::Journal::Identity identity_of_build(const SearchJobConfig& config) {
+  io::Journal::Identity identity = {
+      {"metric", std::string(to_string(config.metric))},
+      {"index", config.index},
+      {"training rows", std::to_string(config.build->training_rows)},
+      {"iterations", std::to_string(config.build->iterations)},
+      {"shards", std::to_string(config.build->shards)},
+  };
+  add_inputs(identity, "base", config.base);
+  return identity;
+}
+
+}  // namespace
+
 io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs& inputs) {
+  if (config.build) return identity_of_build(config);
   io::Journal::Identity identity = {
       {"metric", std::string(to_string(config.metric))},
       {"format", std::string(to_string(config.format))},
@@ -132,19 +163,8 @@ io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs
     identity.emplace_back("k", std::to_string(config.k));
   }
   if (config.symmetry != Symmetry::directed) identity.emplace_back("symmetrize", to_string(config.symmetry));
-  const auto add_inputs = [&identity](const std::string& role, const std::vector<io::InputSpec>& specs) {
-    identity.emplace_back("number of " + role + " files", std::to_string(specs.size()));
-    for (std::size_t i = 0; i < specs.size(); ++i) {
-      const std::string name = io::to_string(specs[i]);
-      const io::InputIdentity file = io::identify(specs[i].path);
-      identity.emplace_back(role + " file " + std::to_string(i), name);
-      identity.emplace_back(role + " " + name + " size", std::to_string(file.size_bytes));
-      identity.emplace_back(role + " " + name + " modification time", std::to_string(file.mtime_ns));
-      identity.emplace_back(role + " " + name + " checksum", std::to_string(file.checksum));
-    }
-  };
-  add_inputs("base", config.base);
-  add_inputs("queries", config.queries);
+  add_inputs(identity, "base", config.base);
+  add_inputs(identity, "queries", config.queries);
   return identity;
 }
 

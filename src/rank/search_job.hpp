@@ -26,6 +26,13 @@ struct RangeSearch {
   kernels::RangePairs pairs = kernels::RangePairs::all;
 };
 
+/// Instead of a search: an index of the base is built, config.index is its spec.
+struct IndexBuild {
+  std::int64_t training_rows = 0;  // 0: kTrainingRowsPerList a list
+  std::int64_t iterations = 10;    // of k-means
+  std::int64_t shards = 0;         // files; 0: so that none has more than kMaxShardBytes
+};
+
 /// Everything that decides a batch search; validated by the command line before it gets here.
 struct SearchJobConfig {
   std::vector<io::InputSpec> base;
@@ -33,6 +40,7 @@ struct SearchJobConfig {
   Metric metric = Metric::l2;
   std::int64_t k = 10;
   std::optional<RangeSearch> range;  // run_range_job; k means nothing then
+  std::optional<IndexBuild> build;   // run_build_job; queries mean nothing then
   std::string output;
   io::ResultFormat format = io::ResultFormat::h5;
 
