@@ -29,7 +29,8 @@ endif()
 
 # What programs link.
 set_target_properties(mpishards_mpi PROPERTIES EXPORT_NAME mpi)
-set(EXPORTED mpishards_mpi mpishards_proto)
+set_target_properties(mpishards_faiss PROPERTIES EXPORT_NAME faiss)
+set(EXPORTED mpishards_mpi mpishards_faiss mpishards_proto)
 foreach(LAYER ${MPISHARDS_LAYERS})
   list(APPEND EXPORTED mpishards_${LAYER})
 endforeach()

@@ -99,6 +99,8 @@ constexpr OptionRow kOptions[] = {
     {"router", 0, OptionKind::choice, "all", 0, router_choices, "NAME", "which shards see which query",
      kWithK},
     {"batch", 0, OptionKind::count, "", 1, nullptr, "N", "queries per batch (default: planned)", kSearches},
+    {"batch", 0, OptionKind::count, "", 1, nullptr, "N",
+     "rows assigned or written at once (default: planned)", kBuild},
     {"memory", 0, OptionKind::size, "", 1, nullptr, "SIZE",
      "memory per rank, e.g. 8GiB (default: what the host has left, divided by its ranks)"},
     {"threads", 0, OptionKind::count, "", 1, nullptr, "N", "threads per rank (default: its cores)"},

@@ -104,22 +104,28 @@ std::int64_t fit_block(std::int64_t wanted, std::int64_t memory_bytes, std::int6
                                      " a rank, but --memory allows " + format_bytes(allowed) + "; " + remedy);
 }
 
-void choose_assign_block(BuildPlan& plan, const JobShape& shape, std::int64_t share) {
+/// Rows of a block that a rank takes at once: its share of the base at most.
+std::int64_t largest_block(const JobShape& shape) {
+  const std::int64_t share = std::max<std::int64_t>(1, ceil_div(shape.rows, shape.n_ranks));
+  return shape.batch > 0 ? std::min(share, shape.batch) : share;
+}
+
+void choose_assign_block(BuildPlan& plan, const JobShape& shape) {
   const double flops_a_row = 2.0 * static_cast<double>(plan.spec.nlist) * static_cast<double>(shape.d);
   const auto prompt = static_cast<std::int64_t>(kBlockFlops / flops_a_row);
   const std::int64_t bytes = assigned_row_bytes(shape);
-  const std::int64_t wanted =
-      std::min({share, std::max(kMinBlock, prompt), std::max(kMinBlock, kMaxBlockBytes / bytes)});
+  const std::int64_t wanted = std::min(
+      {largest_block(shape), std::max(kMinBlock, prompt), std::max(kMinBlock, kMaxBlockBytes / bytes)});
   const std::int64_t fixed = sum_bytes(engine_items(plan, shape));
   plan.assign_block = fit_block(wanted, shape.memory_bytes, fixed, bytes);
   if (plan.assign_block < 1)
     throw_too_small(fixed + bytes, shape.memory_bytes, "raise --memory or build fewer lists");
 }
 
-void choose_place_block(BuildPlan& plan, const JobShape& shape, std::int64_t share) {
+void choose_place_block(BuildPlan& plan, const JobShape& shape) {
   const std::int64_t bytes = placed_row_bytes(shape);
   const std::int64_t fixed = sum_bytes(placing_items(plan, shape));  // the block is still empty
-  plan.place_block = fit_block(share, shape.memory_bytes, fixed, bytes);
+  plan.place_block = fit_block(largest_block(shape), shape.memory_bytes, fixed, bytes);
   if (plan.place_block < 1)
     throw_too_small(fixed + bytes, shape.memory_bytes, "raise --memory or build fewer lists");
 }
@@ -145,14 +151,13 @@ BuildPlan plan_build(const SearchJobConfig& config, const JobShape& shape) {
                 .has_centroids = plan.spec.has_lists()};
   plan.files.n_shards = choose_shards(build, plan.files);
   plan.memory_limit_bytes = shape.memory_bytes;
-  const std::int64_t share = std::max<std::int64_t>(1, ceil_div(shape.rows, shape.n_ranks));
-  choose_place_block(plan, shape, share);
+  choose_place_block(plan, shape);
   std::vector<std::vector<MemoryItem>> steps = {placing_items(plan, shape)};
   if (plan.spec.has_lists()) {
     plan.training_rows = choose_training_rows(build, plan.spec, shape.rows);
     plan.iterations = build.iterations;
     check_training_memory(plan, shape);
-    choose_assign_block(plan, shape, share);
+    choose_assign_block(plan, shape);
     steps.push_back(training_items(plan, shape));
     steps.push_back(assignment_items(plan, shape));
     const double products = 2.0 * static_cast<double>(plan.spec.nlist) * static_cast<double>(shape.d);
