@@ -9,7 +9,8 @@ void require_finite(const io::VectorSource& base, TypedView rows, std::int64_t f
   if (const auto bad = first_nonfinite_row(rows))
     throw Error(ErrorKind::data, base.describe_row(first_row + *bad) +
                                      " holds NaN, an infinity or a value beyond float32; repair it or leave "
-                                     "it out of the file");
+                                     "it out of the file (search and range skip such rows with "
+                                     "--nonfinite drop)");
 }
 
 }  // namespace mpishards::rank
