@@ -1,6 +1,7 @@
 #include "kernels/search_plan.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "kernels/cpu/chunk_search.hpp"
@@ -32,7 +33,10 @@ std::int64_t buffer_entries(std::int64_t k) {
 /// Rows that seed the thresholds: a small part of the work, and enough of them for a useful k-th best.
 std::int64_t sample_rows(std::int64_t nb, std::int64_t k) {
   const std::int64_t rows = clamp(nb / 64, std::max<std::int64_t>(1024, 4 * k), 8192);
-  return rows * 8 <= nb ? rows : 0;
+  if (rows * 8 <= nb) return rows;
+  // Of few rows, too: each sampled one is a candidate, and k * nb / few others stay.
+  const auto few = static_cast<std::int64_t>(std::sqrt(static_cast<double>(k) * static_cast<double>(nb)));
+  return few * 8 <= nb ? few : 0;
 }
 
 }  // namespace
