@@ -434,7 +434,8 @@ std::string to_toml(const Settings& settings, bool with_origin, OptionTable tabl
   std::string text;
   for (const OptionRow& row : table) {
     const auto found = settings.find(row.name);
-    if (found == settings.end()) continue;
+    const bool is_repeated = find_option(row.name, table) != &row;
+    if (found == settings.end() || is_repeated) continue;
     std::string line = std::string(row.name) + " = " + toml_value(row, found->second);
     if (with_origin) {
       line.resize(std::max<std::size_t>(line.size() + 2, 40), ' ');

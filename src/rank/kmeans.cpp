@@ -5,6 +5,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <span>
@@ -43,6 +44,31 @@ Metric training_metric(Metric metric) {
   return metric == Metric::l2 ? Metric::l2 : Metric::ip;
 }
 
+/// A distance that is no better than the one between two rows as the engine defines it: the margin is far
+/// beyond the rounding of a sum in double.
+float no_better_than(Metric metric, const float* a, const float* b, std::int64_t d) {
+  constexpr double kMargin = 1e-11;
+  double sum = 0;
+  double size = 0;
+  for (std::int64_t j = 0; j < d; ++j) {
+    const double gap = static_cast<double>(a[j]) - b[j];
+    const double term = metric == Metric::l2 ? gap * gap : static_cast<double>(a[j]) * b[j];
+    sum += term;
+    size += std::abs(term);
+  }
+  const float worst = worst_distance(metric);
+  const double worse = metric == Metric::l2 ? sum + kMargin * size : sum - kMargin * size;
+  return std::nextafter(static_cast<float>(worse), worst);
+}
+
+void assign_piece(kernels::Index& index, Metric metric, MatrixView<const float> rows,
+                  std::span<const float> bound, std::int32_t* out) {
+  TopK nearest(rows.rows, 1, metric);
+  index.search(rows, bound, nearest);
+  std::transform(nearest.neighbors(), nearest.neighbors() + rows.rows, out,
+                 [](GlobalId list) { return static_cast<std::int32_t>(list); });
+}
+
 /// All ranks' part in an assignment of the rows to centroids.
 class AssignmentRounds {
  public:
@@ -65,7 +91,12 @@ class AssignmentRounds {
     if (agree_on_stop(comm_) > 0) throw TrainingStopped();
     comm::agree(comm_, [&] {
       index_->build(centroids_.view(), {});
-      assign_to_centroids(*index_, metric_, mine_, labels_.data());
+      if (is_first_round_)
+        assign_to_centroids(*index_, metric_, mine_, labels_.data());
+      else
+        reassign_to_centroids(*index_, metric_, std::as_const(centroids_).view().as<float>(), mine_,
+                              labels_.data());
+      is_first_round_ = false;
     });
     comm_.gather_records<std::int32_t>(labels_, counts_, all);
   }
@@ -91,6 +122,7 @@ class AssignmentRounds {
   Matrix centroids_;
   std::vector<std::int32_t> labels_;
   std::unique_ptr<kernels::Index> index_;
+  bool is_first_round_ = true;
 };
 
 /// The index that FAISS' k-means assigns with: it keeps the centroids, and searches on all ranks.
@@ -172,10 +204,19 @@ void assign_to_centroids(kernels::Index& index, Metric metric, MatrixView<const 
                          std::int32_t* out) {
   for (std::int64_t begin = 0; begin < rows.rows; begin += kAssignPiece) {
     const std::int64_t end = std::min(rows.rows, begin + kAssignPiece);
-    TopK nearest(end - begin, 1, metric);
-    index.search(rows.slice(begin, end), {}, nearest);
-    std::transform(nearest.neighbors(), nearest.neighbors() + (end - begin), out + begin,
-                   [](GlobalId list) { return static_cast<std::int32_t>(list); });
+    assign_piece(index, metric, rows.slice(begin, end), {}, out + begin);
+  }
+}
+
+void reassign_to_centroids(kernels::Index& index, Metric metric, MatrixView<const float> centroids,
+                           MatrixView<const float> rows, std::int32_t* out) {
+  std::vector<float> bound;
+  for (std::int64_t begin = 0; begin < rows.rows; begin += kAssignPiece) {
+    const std::int64_t end = std::min(rows.rows, begin + kAssignPiece);
+    bound.clear();
+    for (std::int64_t row = begin; row < end; ++row)
+      bound.push_back(no_better_than(metric, rows.row(row), centroids.row(out[row]), rows.cols));
+    assign_piece(index, metric, rows.slice(begin, end), bound, out + begin);
   }
 }
 

@@ -37,10 +37,14 @@ struct KMeansConfig {
 std::optional<Matrix> train_centroids(Matrix mine, const KMeansConfig& config, const comm::Communicator& comm,
                                       const std::function<void()>& after_iteration);
 
-/// Finds the best centroid of every row; out[i] is its number. @param index  built over the centroids
-/// @param[out] out  rows.rows numbers
+/// Finds the best centroid of every row, exactly; out[i] is its number.
+/// @param index  built over the centroids @param[out] out  rows.rows numbers
 void assign_to_centroids(kernels::Index& index, Metric metric, MatrixView<const float> rows,
                          std::int32_t* out);
+/// The same where the best is likely to be the one that out names already: most others are excluded sooner.
+/// @param centroids  those of the index @pre metric is l2 or ip
+void reassign_to_centroids(kernels::Index& index, Metric metric, MatrixView<const float> centroids,
+                           MatrixView<const float> rows, std::int32_t* out);
 /// Rows that assign_to_centroids searches at once.
 inline constexpr std::int64_t kAssignPiece = 16384;
 

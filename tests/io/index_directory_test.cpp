@@ -50,8 +50,7 @@ class IndexDirectory : public testing::Test {
                  .lists_hash = hash_file(lists_path(directory_)),
                  .facts = {{"training_rows", std::int64_t{5}}, {"revision", std::string("r1")}, {"x", 0.25}}};
     for (IndexShard& shard : manifest_.shards)
-      shard.size_bytes =
-          static_cast<std::int64_t>(std::filesystem::file_size(directory_ + "/" + shard.file));
+      shard.size_bytes = static_cast<std::int64_t>(std::filesystem::file_size(directory_ + "/" + shard.file));
     write_index_manifest(directory_, manifest_);
   }
 
@@ -113,7 +112,8 @@ TEST_F(IndexDirectory, every_flipped_bit_of_the_manifest_is_noticed) {
   const std::string good = test::bytes_of(path_of("manifest.json"));
   for (std::size_t at = 0; at < good.size(); ++at) {
     flip("manifest.json", at);
-    expect_error(ErrorKind::data, [&] { read_index(directory_); }, "manifest.json");
+    expect_error(
+        ErrorKind::data, [&] { read_index(directory_); }, "manifest.json");
     rewrite("manifest.json", good);
   }
 }
@@ -123,44 +123,55 @@ TEST_F(IndexDirectory, another_version_is_refused_by_its_number) {
   const std::string before = "\"version\": 1";
   text.replace(text.find(before), before.size(), "\"version\": 2");
   rewrite("manifest.json", text);
-  expect_error(ErrorKind::data, [&] { read_index(directory_); }, "version 2", "version 1");
+  expect_error(
+      ErrorKind::data, [&] { read_index(directory_); }, "version 2", "version 1");
 }
 
 TEST_F(IndexDirectory, no_index_is_refused) {
-  expect_error(ErrorKind::input_missing, [&] { read_index(folder_.path()); }, "manifest.json");
+  expect_error(
+      ErrorKind::input_missing, [&] { read_index(folder_.path()); }, "manifest.json");
   rewrite("manifest.json", "{}");
-  expect_error(ErrorKind::data, [&] { read_index(directory_); }, "no manifest");
+  expect_error(
+      ErrorKind::data, [&] { read_index(directory_); }, "no manifest");
 }
 
 TEST_F(IndexDirectory, a_missing_or_cut_file_is_named) {
   const std::string shard = test::bytes_of(path_of(shard_file_name(1)));
   std::filesystem::remove(path_of(shard_file_name(1)));
-  expect_error(ErrorKind::input_missing, [&] { read_index(directory_); }, shard_file_name(1));
+  expect_error(
+      ErrorKind::input_missing, [&] { read_index(directory_); }, shard_file_name(1));
   rewrite(shard_file_name(1), shard.substr(0, shard.size() - 1));
-  expect_error(ErrorKind::data, [&] { read_index(directory_); }, shard_file_name(1));
+  expect_error(
+      ErrorKind::data, [&] { read_index(directory_); }, shard_file_name(1));
   rewrite(shard_file_name(1), shard);
   std::filesystem::remove(lists_path(directory_));
-  expect_error(ErrorKind::input_missing, [&] { read_index(directory_); }, "lists.h5");
+  expect_error(
+      ErrorKind::input_missing, [&] { read_index(directory_); }, "lists.h5");
 }
 
 TEST_F(IndexDirectory, a_flipped_bit_of_the_lists_is_noticed_before_hdf5_sees_it) {
   const std::size_t size = test::bytes_of(lists_path(directory_)).size();
   for (const std::size_t at : {std::size_t{0}, size / 2, size - 1}) {
     flip("lists.h5", at);
-    expect_error(ErrorKind::data, [&] { read_lists(directory_, read_index(directory_)); }, "lists.h5");
+    expect_error(
+        ErrorKind::data, [&] { read_lists(directory_, read_index(directory_)); }, "lists.h5");
     flip("lists.h5", at);
   }
 }
 
 TEST_F(IndexDirectory, numbers_that_contradict_each_other_are_refused) {
   change([](IndexManifest& m) { m.rows = 6; });
-  expect_error(ErrorKind::data, [&] { read_index(directory_); }, "5 rows", "6");
+  expect_error(
+      ErrorKind::data, [&] { read_index(directory_); }, "5 rows", "6");
   change([](IndexManifest& m) { m.shards[1].first_row = 2; });
-  expect_error(ErrorKind::data, [&] { read_index(directory_); }, shard_file_name(1), "row 2");
+  expect_error(
+      ErrorKind::data, [&] { read_index(directory_); }, shard_file_name(1), "row 2");
   change([](IndexManifest& m) { m.shards[0].file = "../elsewhere.h5"; });
-  expect_error(ErrorKind::data, [&] { read_index(directory_); }, "../elsewhere.h5");
+  expect_error(
+      ErrorKind::data, [&] { read_index(directory_); }, "../elsewhere.h5");
   change([](IndexManifest& m) { m.nlist = 3; });
-  expect_error(ErrorKind::data, [&] { read_lists(directory_, read_index(directory_)); }, "lists.h5");
+  expect_error(
+      ErrorKind::data, [&] { read_lists(directory_, read_index(directory_)); }, "lists.h5");
 }
 
 TEST(IndexShape, shards_cover_the_rows_and_differ_by_one_row_at_most) {
