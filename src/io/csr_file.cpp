@@ -343,4 +343,19 @@ std::unique_ptr<CsrReader> open_csr(const std::string& path) {
   return std::make_unique<Hdf5Csr>(path);
 }
 
+bool holds_csr(const std::string& path) {
+  const auto has_indptr = [&path] {
+    const Hdf5Lock lock;
+    return has_array(open_hdf5_read(path), path, "indptr");
+  };
+  try_in_child(path, has_indptr);
+  return has_indptr();
+}
+
+std::unique_ptr<CsrReader> open_range_matrix(const std::string& path) {
+  if (!has_hdf5_signature(path) || !holds_csr(path)) return nullptr;
+  std::unique_ptr<CsrReader> matrix = open_csr(path);
+  return matrix->attributes().contains("eps") ? std::move(matrix) : nullptr;
+}
+
 }  // namespace mpishards::io

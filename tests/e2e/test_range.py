@@ -1,5 +1,6 @@
 """All rows within a distance, and all pairs: sparse matrices, exact, the same for any number of ranks."""
 
+import json
 import os
 
 import h5py
@@ -10,7 +11,7 @@ import range_oracle
 import support
 from range_oracle import EPS, assert_is, line, truth
 
-USAGE, CANNOT_CREATE, CONFIG = 64, 73, 78
+USAGE, BAD_DATA, CANNOT_CREATE, CONFIG = 64, 65, 73, 78
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,21 @@ def test_what_was_killed_goes_on_but_not_as_another_job(folder, tmp_path, librar
     assert result.code == 0 and "resuming: " in result.stderr, result
     assert_is(output, truth(folder, form))
     assert not [path.name for path in tmp_path.iterdir() if path.name.endswith((".hits", *interrupted_job.LITTER))]
+
+
+def test_eval_trusts_a_right_matrix_alone(folder, tmp_path):
+    output = tmp_path / "out.h5"
+    assert support.run(line(folder, "range", output)).code == 0
+    result = support.run(["eval", output, "--oracle", 40])
+    assert result.code == 0 and result.stdout.endswith("RESULT OK\n"), result
+    result = support.run(["eval", output, output, "--expect", "exact"])
+    assert result.code == BAD_DATA and "--oracle" in support.complaints(result)[0], result
+    with h5py.File(output, "r+") as file:
+        file["indices"][3] = 5 * range_oracle.ROWS + 1
+    result = support.run(["eval", output, "--oracle", "all", "--json"])
+    assert result.code == BAD_DATA, result
+    found = json.loads(result.stdout)
+    assert not found["trusted"] and found["missing_entries"] == found["surplus_entries"] == 1, found
 
 
 def test_an_option_of_another_command_is_refused(folder, tmp_path):
