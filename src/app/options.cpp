@@ -76,6 +76,8 @@ constexpr OptionRow kOptions[] = {
      "rows within it: l2: squared distance at most E; ip, cosine: similarity at least E", kWithEps},
     {"symmetric", 0, OptionKind::flag, "false", 0, nullptr, "", "each pair in both directions, not once",
      kind_bit(BatchKind::join)},
+    {"clusters", 0, OptionKind::flag, "false", 0, nullptr, "",
+     "also the connected components of the pairs, and which rows to keep", kind_bit(BatchKind::join)},
     {"metric", 0, OptionKind::choice, "l2", 0, metric_choices, "NAME", "what near means"},
     {"output", 'o', OptionKind::text, "", 0, nullptr, "FILE", "result file"},
     {"job", 0, OptionKind::text, "", 0, nullptr, "FILE.toml",
@@ -268,7 +270,8 @@ std::optional<rank::RangeSearch> range_search(BatchKind kind, const Settings& se
   if (kind == BatchKind::range) return rank::RangeSearch{static_cast<float>(eps), kernels::RangePairs::all};
   const bool both = is_set(settings, "symmetric");
   return rank::RangeSearch{static_cast<float>(eps),
-                           both ? kernels::RangePairs::others : kernels::RangePairs::later};
+                           both ? kernels::RangePairs::others : kernels::RangePairs::later,
+                           is_set(settings, "clusters")};
 }
 
 io::ResultFormat result_format(BatchKind kind, const Settings& settings, const std::string& output) {

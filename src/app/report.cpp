@@ -239,6 +239,11 @@ std::string report_text(const rank::SearchJobConfig& config, const rank::SearchS
   if (summary.dropped_rows > 0)
     text += format("dropped   %lld base rows with NaN or infinity\n",
                    static_cast<long long>(summary.dropped_rows));
+  if (const auto& clusters = summary.clusters)
+    text += format("clusters  %lld of two rows and more, the largest of %lld; %lld rows removed, %lld kept\n",
+                   static_cast<long long>(clusters->clusters), static_cast<long long>(clusters->largest),
+                   static_cast<long long>(clusters->removed),
+                   static_cast<long long>(shape.rows - clusters->removed));
   for (const std::string& warning : summary.warnings) text += "warning   " + warning + "\n";
   text += format("lineage   mpishards %s (%s), resumed %d time(s)\n", std::string(version()).c_str(),
                  std::string(revision()).c_str(), summary.resumes);
@@ -250,7 +255,7 @@ nlohmann::json report_json(const rank::SearchJobConfig& config, const rank::Sear
   const ReportNumbers n = compute_report_numbers(summary);
   const rank::JobShape& shape = summary.shape;
   const rank::JobPlan& plan = summary.plan;
-  return {
+  nlohmann::json report = {
       {"schema", "mpishards.report/1"},
       {"verdict", verdict(summary)},
       {"trusted", is_trusted(summary)},
@@ -300,6 +305,10 @@ nlohmann::json report_json(const rank::SearchJobConfig& config, const rank::Sear
         {"configuration", config.configuration},
         {"resumes", summary.resumes}}},
   };
+  if (const auto& clusters = summary.clusters)
+    report["clusters"] = {
+        {"count", clusters->clusters}, {"largest", clusters->largest}, {"removed", clusters->removed}};
+  return report;
 }
 
 std::string with_prefix(double value, const std::string& unit) {

@@ -102,6 +102,11 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
   attributes["eps"] = static_cast<double>(config.range->eps);
   if (config.range->pairs != kernels::RangePairs::all)
     attributes["pairs"] = std::string(config.range->pairs == kernels::RangePairs::later ? "once" : "both");
+  if (const auto& found = summary.clusters) {
+    attributes["clusters"] = found->clusters;
+    attributes["largest_cluster"] = found->largest;
+    attributes["removed_rows"] = found->removed;
+  }
   return attributes;
 }
 

@@ -158,7 +158,10 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
   shape.dtype = inputs.base->dtype();
   shape.nq = inputs.query_rows.end - inputs.query_rows.begin;
   shape.k = config.range ? 0 : config.k;
-  if (config.range) shape.eps = config.range->eps;
+  if (config.range) {
+    shape.eps = config.range->eps;
+    shape.has_clusters = config.range->has_clusters;
+  }
   shape.n_ranks = comm.size();
   shape.batch = config.batch;
   shape.has_ids = inputs.base->has_ids() && !config.exclude_self;

@@ -128,6 +128,7 @@ io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs
     std::snprintf(eps.data(), eps.size(), "%.9g", static_cast<double>(config.range->eps));
     identity.emplace_back("eps", eps.data());
     identity.emplace_back("pairs", std::to_string(static_cast<int>(config.range->pairs)));
+    if (config.range->has_clusters) identity.emplace_back("clusters", "found");
   } else {
     identity.emplace_back("k", std::to_string(config.k));
   }

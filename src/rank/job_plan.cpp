@@ -10,6 +10,7 @@
 #include "core/error.hpp"
 #include "kernels/index.hpp"
 #include "kernels/search_plan.hpp"
+#include "rank/clusters.hpp"
 
 namespace mpishards::rank {
 
@@ -148,6 +149,16 @@ void shrink_batch_to_memory(JobPlan& plan, const JobShape& shape) {
     plan.batch = ceil_div(plan.batch, 2);
 }
 
+void plan_clusters(JobPlan& plan, const JobShape& shape) {
+  plan.result_bytes += shape.nq * kClusterBytesPerRow;
+  plan.cluster_bytes = cluster_bytes(shape.nq);
+  if (plan.cluster_bytes > shape.memory_bytes)
+    throw Error(ErrorKind::config, "--clusters holds " + std::to_string(kClusterBytesPerRow) +
+                                       " bytes a row, " + format_bytes(plan.cluster_bytes) +
+                                       " a rank, but --memory allows " + format_bytes(shape.memory_bytes) +
+                                       "; raise --memory or leave --clusters out");
+}
+
 std::string count(std::int64_t value) {
   return std::to_string(value);
 }
@@ -170,6 +181,7 @@ JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
 
   plan.read_bytes = plan.passes * shape.rows * stored_row_bytes(shape) + shape.nq * shape.d * 4;
   plan.result_bytes = shape.eps ? (shape.nq + 1) * 8 : shape.nq * shape.k * kPairBytes;
+  if (shape.has_clusters) plan_clusters(plan, shape);
   if (shape.eps) plan.max_hits = max_hits_of(shape);
   plan.scratch_bytes =
       plan.result_bytes +
@@ -210,6 +222,8 @@ std::string to_string(const JobPlan& plan, const JobShape& shape) {
                   format_bytes(item.bytes).c_str());
     text += line.data();
   }
+  if (shape.has_clusters)
+    text += "clusters: " + format_bytes(plan.cluster_bytes) + " a rank, once the search is over\n";
   text += "reads " + format_bytes(plan.read_bytes) + ", result " + format_bytes(plan.result_bytes) +
           ", disk while running " + format_bytes(plan.scratch_bytes) +
           (shape.eps ? "; each row within eps adds 12 B to the result and 12 B while running" : "") + "\n";

@@ -16,7 +16,8 @@ struct JobShape {
   DType dtype = DType::f32;  // of the base
   std::int64_t nq = 0;
   std::int64_t k = 0;
-  std::optional<float> eps;  // all rows within it are looked for instead of k
+  std::optional<float> eps;   // all rows within it are looked for instead of k
+  bool has_clusters = false;  // and the components of the pairs
   int n_ranks = 1;
   int threads = 1;                // of one rank
   std::int64_t memory_bytes = 0;  // that one rank may hold
@@ -54,6 +55,7 @@ struct JobPlan {
   std::int64_t max_hits = 0;  // rows within eps that one rank may hold at once; more: fewer queries at once
   std::vector<MemoryItem> memory;  // of one rank, by purpose
   std::int64_t memory_bytes = 0;   // their sum
+  std::int64_t cluster_bytes = 0;  // of one rank, when all else is given back
   std::int64_t memory_limit_bytes = 0;
   std::int64_t read_bytes = 0;     // all ranks, all passes
   std::int64_t result_bytes = 0;   // of the finished file; with eps without the hits, which nobody knows yet

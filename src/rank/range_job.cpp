@@ -10,6 +10,7 @@
 #include "core/error.hpp"
 #include "core/timer.hpp"
 #include "kernels/roof.hpp"
+#include "rank/clusters.hpp"
 #include "rank/distribute.hpp"
 #include "rank/host_info.hpp"
 #include "rank/job_attributes.hpp"
@@ -413,8 +414,11 @@ void RangeJob::publish() {
     });
     {
       const PhaseClock::Scope scope(clock_, Phase::merge);
-      output_->assemble(config_.metric, inputs_.base->rows(),
+      output_->assemble(config_.metric,
+                        {.columns = inputs_.base->rows(), .has_clusters = config_.range->has_clusters},
                         std::max<std::int64_t>(1, summary_.shape.memory_bytes / 2 / kBytesPerJoinedEntry));
+      if (config_.range->has_clusters)
+        summary_.clusters = find_clusters(output_->matrix(), summary_.shape.memory_bytes, comm_);
     }
     if (checker_) {
       const PhaseClock::Scope scope(clock_, Phase::other);

@@ -262,7 +262,7 @@ void RangeOutput::for_each_run(io::Range rows, std::int64_t max_entries, Visit v
   }
 }
 
-void RangeOutput::assemble(Metric metric, std::int64_t columns, std::int64_t max_entries) {
+void RangeOutput::assemble(Metric metric, const io::CsrShape& shape, std::int64_t max_entries) {
   const merge::Slice slice = merge::slice_of(nq_, comm_.rank(), comm_.size());
   const io::Range mine{slice.begin, slice.end};
   std::int64_t count = 0;
@@ -278,7 +278,10 @@ void RangeOutput::assemble(Metric metric, std::int64_t columns, std::int64_t max
   comm::agree(comm_, [&] {
     if (!comm_.is_root()) return;
     io::remove_partial(path_, io::ResultFormat::csr);
-    layout = io::create_csr(path_, {.rows = nq_, .columns = columns, .nnz = nnz}).serialize();
+    io::CsrShape whole = shape;
+    whole.rows = nq_;
+    whole.nnz = nnz;
+    layout = io::create_csr(path_, whole).serialize();
   });
   comm_.broadcast_text(layout);
   comm::agree(comm_, [&] {

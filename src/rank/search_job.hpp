@@ -14,6 +14,7 @@
 #include "io/journal.hpp"
 #include "io/results_writer.hpp"
 #include "kernels/index.hpp"
+#include "rank/clusters.hpp"
 #include "rank/job_plan.hpp"
 #include "rank/progress_meter.hpp"
 #include "rank/symmetrize.hpp"
@@ -24,6 +25,7 @@ namespace mpishards::rank {
 struct RangeSearch {
   float eps = 0;  // l2: largest squared distance; ip, cosine: smallest similarity
   kernels::RangePairs pairs = kernels::RangePairs::all;
+  bool has_clusters = false;  // of a join: components of the pairs, and which rows to keep, see find_clusters
 };
 
 /// Everything that decides a batch search; validated by the command line before it gets here.
@@ -104,6 +106,7 @@ struct SearchSummary {
   int resumes = 0;
   kernels::SearchCounters counters;  // sum over ranks
   SelfCheck self_check;
+  std::optional<ClusterSummary> clusters;  // where they were asked for and found by this run
   std::vector<RankReport> ranks;
   std::vector<std::string> result_paths;
   std::vector<std::string> warnings;  // launcher, binding, narrowing, ...

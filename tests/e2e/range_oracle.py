@@ -76,3 +76,36 @@ def assert_is(path, wanted):
         for name, array, dtype in zip(["indptr", "indices", "data"], wanted, [np.int64, np.int64, np.float32]):
             assert file[name].dtype == dtype and file[name].shape == array.shape, name
             assert (file[name][:] == array).all(), name
+
+
+def clusters_of(matrix):
+    """component and keep of a join's rows, by walks along its pairs in plain Python."""
+    indptr, indices, _ = matrix
+    rows = len(indptr) - 1
+    near, keep = [set() for _ in range(rows)], np.ones(rows, np.uint8)
+    for a in range(rows):
+        for b in indices[indptr[a]:indptr[a + 1]]:
+            near[a].add(b)
+            near[b].add(a)
+            keep[max(a, b)] = 0
+    component = np.full(rows, -1, np.int64)
+    for first in range(rows):
+        front = [first] if component[first] < 0 else []
+        while front:
+            row = front.pop()
+            if component[row] < 0:
+                component[row] = first
+                front.extend(near[row])
+    return component, keep
+
+
+def assert_clusters(path, matrix):
+    """component, keep and what the attributes count of them."""
+    component, keep = clusters_of(matrix)
+    sizes = np.bincount(component)
+    assert (sizes > 1).sum() > 2 and len(component) > sizes.max() > 2 and (keep == 0).sum() > 10
+    with h5py.File(path) as file:
+        assert file["component"].dtype == np.int64 and (file["component"][:] == component).all()
+        assert file["keep"].dtype == np.uint8 and (file["keep"][:] == keep).all()
+        counts = [file.attrs[name] for name in ("clusters", "largest_cluster", "removed_rows")]
+    assert counts == [(sizes > 1).sum(), sizes.max(), (keep == 0).sum()]

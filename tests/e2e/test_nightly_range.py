@@ -68,3 +68,12 @@ def test_a_stopped_run_is_left_behind_where_that_is_asked_for(folder, tmp_path):
     interrupted_job.end_of(process, tmp_path)
     assert support.run(line(folder, "join both ways", output, "--no-resume")).code == 0
     assert_is(output, truth(folder, "join both ways"))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("form", ["join", "join both ways"])
+def test_clusters_are_the_same_for_any_ranks(folder, tmp_path, form, metric, ranks):
+    result = support.run(line(folder, form, tmp_path / "out.h5", "--clusters", metric=metric), np=ranks)
+    assert result.code == 0, result
+    range_oracle.assert_clusters(tmp_path / "out.h5", truth(folder, form, metric))

@@ -1,4 +1,4 @@
-"""All rows within a distance, and all pairs: sparse matrices, exact, the same for any number of ranks."""
+"""All rows within a distance, all pairs and their clusters: exact, the same for any number of ranks."""
 
 import json
 import os
@@ -74,6 +74,43 @@ def test_what_was_killed_goes_on_but_not_as_another_job(folder, tmp_path, librar
     assert result.code == 0 and "resuming: " in result.stderr, result
     assert_is(output, truth(folder, form))
     assert not [path.name for path in tmp_path.iterdir() if path.name.endswith((".hits", *interrupted_job.LITTER))]
+
+
+def partial_writes(log):
+    """Numbers of the changes to OUT.partial that are writes."""
+    return [number for number, call in enumerate(log.read_text().splitlines(), 1) if call.startswith("pwrite")]
+
+
+def test_clusters_are_found_again_after_a_kill_amid_them(folder, tmp_path, library):
+    matrix = truth(folder, "join")
+    job = line(folder, "join", tmp_path / "whole.h5", "--clusters", "--json")
+    log = {"LD_PRELOAD": library, "CRASH_PREFIX": tmp_path / "whole.h5.partial", "CRASH_LOG": tmp_path / "log"}
+    result = support.run(job, env=log)
+    assert result.code == 0 and json.loads(result.stdout)["clusters"]["count"] > 3, result
+    assert_is(tmp_path / "whole.h5", matrix)
+    range_oracle.assert_clusters(tmp_path / "whole.h5", matrix)
+
+    output = tmp_path / "out.h5"
+    job = line(folder, "join", output, "--clusters")
+    last = partial_writes(tmp_path / "log")[-1]  # of all writes that of `keep` is the last
+    crash = {"LD_PRELOAD": library, "CRASH_PREFIX": f"{output}.partial", "CRASH_AT": last, "CRASH_HALF": "1"}
+    assert support.run(job, env=crash).code != 0 and not output.exists()
+    result = support.run(job[:-1])
+    assert result.code == CONFIG and "clusters" in support.complaints(result)[0], result
+    result = support.run(job, np=2)
+    assert result.code == 0 and "0 shard groups are left" in result.stderr, result
+    assert_is(output, matrix)
+    range_oracle.assert_clusters(output, matrix)
+
+
+def test_clusters_of_pairs_in_both_directions_are_the_same(folder, tmp_path):
+    output = tmp_path / "out.h5"
+    result = support.run(line(folder, "join both ways", output, "--clusters"), np=3)
+    assert result.code == 0 and "\nclusters  " in result.stdout, result
+    assert_is(output, truth(folder, "join both ways"))
+    range_oracle.assert_clusters(output, truth(folder, "join both ways"))
+    result = support.run(["eval", output, "--oracle", "all"])
+    assert result.code == 0 and "0 missing, 0 surplus, 0 with a wrong distance\n" in result.stdout, result
 
 
 def test_eval_trusts_a_right_matrix_alone(folder, tmp_path):
