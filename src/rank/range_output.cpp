@@ -128,7 +128,10 @@ void RangeOutput::open_on_root(const SearchJobConfig& config, const JobInputs& i
   const bool can_go_on = io::Journal::exists(path_) && (io::exists(hits_path(path_)) || may_be_published);
   if (!config.resume || !can_go_on) return start_anew(identity);
   journal_ = io::Journal::resume(path_, identity);
-  is_published_ = may_be_published && journal_->is_publishing();
+  // Hits are removed behind the result's renaming alone. While they are there, what has the name may be a
+  // file that this job is to replace: it is made once more.
+  const bool may_be_older = config.overwrite && io::exists(hits_path(path_));
+  is_published_ = may_be_published && journal_->is_publishing() && !may_be_older;
   if (is_published_) return;
   if (has_result && !config.overwrite)
     throw Error(ErrorKind::cannot_create,

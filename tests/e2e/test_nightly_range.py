@@ -70,6 +70,22 @@ def test_a_stopped_run_is_left_behind_where_that_is_asked_for(folder, tmp_path):
     assert_is(output, truth(folder, "join both ways"))
 
 
+def test_an_older_file_is_never_taken_for_the_new_one(folder, tmp_path):
+    library = interrupted_job.build_library(tmp_path)
+    output = tmp_path / "out.h5"
+    assert support.run(line(folder, "join", output, metric="ip")).code == 0
+    job = line(folder, "join", output, "--overwrite")
+    # Killed before the renaming, and again when the matrix that was whole has gone to be made anew.
+    process = interrupted_job.launch_held(library, job, output, None, "publishing", 1)
+    process.kill()
+    interrupted_job.end_of(process, tmp_path)
+    log = {"LD_PRELOAD": library, "CRASH_PREFIX": f"{output}.partial", "CRASH_AT": 2}
+    assert support.run(job, env=log).code != 0
+    assert not (tmp_path / "out.h5.partial").exists(), "the second kill came too late"
+    assert support.run(job).code == 0
+    assert_is(output, truth(folder, "join"))
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 @pytest.mark.parametrize("form", ["join", "join both ways"])
