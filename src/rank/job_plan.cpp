@@ -163,6 +163,12 @@ std::string count(std::int64_t value) {
   return std::to_string(value);
 }
 
+/// How the queries meet a streamed base.
+std::string passes_text(const JobPlan& plan, const JobShape& shape) {
+  if (shape.eps) return "each read once and met by all queries";
+  return count(plan.passes) + " pass(es) of " + count(plan.queries_per_pass) + " resident queries";
+}
+
 }  // namespace
 
 JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
@@ -211,8 +217,7 @@ std::string to_string(const JobPlan& plan, const JobShape& shape) {
     text += "base resident: " + count(plan.rows_per_rank) + " rows a rank, read once";
   else
     text += "base streamed: " + count(plan.groups) + " groups of " + count(plan.rows_per_group) + " rows (" +
-            count(plan.rows_per_rank) + " a rank), " + count(plan.passes) + " pass(es) of " +
-            count(plan.queries_per_pass) + " resident queries";
+            count(plan.rows_per_rank) + " a rank), " + passes_text(plan, shape);
   text += "; batches of " + count(plan.batch) + " queries\n";
   text += "memory of one rank: " + format_bytes(plan.memory_bytes) + " of " +
           format_bytes(plan.memory_limit_bytes) + "\n";
