@@ -1,15 +1,10 @@
 // The flat CPU engine against FAISS IndexFlat, alternately in one run; one row a case.
 #include <cblas.h>
-#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
-#include <cstdlib>
-#include <ctime>
 #include <cxxopts.hpp>
-#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <memory>
@@ -22,6 +17,7 @@
 #include "faiss_peer.hpp"
 #include "kernels/distance.hpp"
 #include "kernels/index.hpp"
+#include "measuring.hpp"
 
 namespace mpishards::bench {
 namespace {
@@ -87,19 +83,6 @@ DataSet normal(const std::string& name, std::int64_t nb, std::int64_t nq, std::i
   return data;
 }
 
-bool use_cpu_clock = false;  // of the process: on a machine that others use too, with one thread
-
-double now_seconds() {
-  return use_cpu_clock ? static_cast<double>(std::clock()) / CLOCKS_PER_SEC : steady_seconds();
-}
-
-template <class Search>
-double seconds(Search search) {
-  const double begin = now_seconds();
-  search();
-  return now_seconds() - begin;
-}
-
 /// What OpenBLAS' sgemm reaches on products of this depth that stay in cache: the best of many short ones,
 /// for the machine may have other work.
 double measure_roof(std::int64_t d, int threads) {
@@ -118,11 +101,6 @@ double measure_roof(std::int64_t d, int threads) {
                     }));
   }
   return 2.0 * kRows * kCols * static_cast<double>(d) / best;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 double exact_distance(const float* a, const float* b, std::int64_t d, Metric metric) {
@@ -274,19 +252,6 @@ std::vector<DataSet> make_data(const std::string& only, bool quick) {
   if (only.empty() || only == "normal-128")
     all.push_back(normal("normal-128", quick ? 100'000 : 1'000'000, 10'000, 128));
   return all;
-}
-
-/// Starts the program again with idle OpenMP threads that sleep, unless the caller chose. Spinning ones,
-/// libgomp's default, take the cores from OpenBLAS' threads, which FAISS wakes between its own parallel
-/// regions.
-void let_idle_threads_sleep(char** argv) {
-  // libgomp reads the variable once, before main.
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr || setenv("OMP_WAIT_POLICY", "passive", 0) != 0) return;
-  std::error_code ignored;
-  execv(std::filesystem::read_symlink("/proc/self/exe", ignored).c_str(), argv);
-  std::fprintf(
-      stderr,
-      "cpu_flat: could not start again with OMP_WAIT_POLICY=passive; FAISS may be slower than it can be\n");
 }
 
 int run(int argc, char** argv) {

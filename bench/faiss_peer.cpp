@@ -2,6 +2,7 @@
 
 #include <cblas.h>
 #include <faiss/IndexFlat.h>
+#include <faiss/IndexIVFFlat.h>
 #include <faiss/utils/distances.h>
 #include <omp.h>
 
@@ -28,6 +29,10 @@ class ThreadCounts {
   int blas_before_;
 };
 
+faiss::MetricType faiss_metric(Metric metric) {
+  return metric == Metric::l2 ? faiss::METRIC_L2 : faiss::METRIC_INNER_PRODUCT;
+}
+
 }  // namespace
 
 std::vector<FaissThreads> faiss_thread_choices(int n) {
@@ -42,10 +47,7 @@ struct FaissPeer::Impl {
 };
 
 FaissPeer::FaissPeer(MatrixView<const float> base, Metric metric)
-    : impl_(new Impl{
-          faiss::IndexFlat(base.cols, metric == Metric::l2 ? faiss::METRIC_L2 : faiss::METRIC_INNER_PRODUCT),
-          {},
-          {}}) {
+    : impl_(new Impl{faiss::IndexFlat(base.cols, faiss_metric(metric)), {}, {}}) {
   impl_->index.add(base.rows, base.data);
 }
 
@@ -72,6 +74,68 @@ void FaissPeer::search(MatrixView<const float> queries, std::int64_t k, const Fa
   if (threads.searches == 1) return search_part(0);
 #pragma omp parallel for num_threads(threads.searches) schedule(static, 1)
   for (int part = 0; part < threads.searches; ++part) search_part(part);
+}
+
+struct FaissIvfPeer::Impl {
+  faiss::IndexFlat quantizer;
+  faiss::IndexIVFFlat index;
+  std::vector<float> list_distances;
+  std::vector<faiss::Index::idx_t> lists;
+  std::vector<float> distances;
+  std::vector<faiss::Index::idx_t> neighbors;
+
+  Impl(std::int64_t d, std::int64_t nlist, Metric metric)
+      : quantizer(d, faiss_metric(metric)),
+        index(&quantizer, static_cast<std::size_t>(d), static_cast<std::size_t>(nlist),
+              faiss_metric(metric)) {}
+};
+
+FaissIvfPeer::FaissIvfPeer(MatrixView<const float> base, std::int64_t nlist, Metric metric, int threads)
+    : impl_(new Impl(base.cols, nlist, metric)) {
+  const ThreadCounts counts({1, threads, threads});
+  impl_->index.train(base.rows, base.data);
+  impl_->index.add(base.rows, base.data);
+}
+
+FaissIvfPeer::~FaissIvfPeer() {
+  delete impl_;
+}
+
+std::vector<std::int64_t> FaissIvfPeer::rows_by_list(std::vector<std::int64_t>& starts) const {
+  std::vector<std::int64_t> rows;
+  starts = {0};
+  for (std::size_t list = 0; list < impl_->index.nlist; ++list) {
+    const faiss::Index::idx_t* const ids = impl_->index.invlists->get_ids(list);
+    rows.insert(rows.end(), ids, ids + impl_->index.invlists->list_size(list));
+    starts.push_back(static_cast<std::int64_t>(rows.size()));
+  }
+  return rows;
+}
+
+std::vector<std::int32_t> FaissIvfPeer::choose(MatrixView<const float> queries, std::int64_t nprobe) {
+  impl_->index.nprobe = static_cast<std::size_t>(nprobe);
+  impl_->list_distances.resize(static_cast<std::size_t>(queries.rows * nprobe));
+  impl_->lists.resize(static_cast<std::size_t>(queries.rows * nprobe));
+  impl_->quantizer.search(queries.rows, queries.data, nprobe, impl_->list_distances.data(),
+                          impl_->lists.data());
+  return {impl_->lists.begin(), impl_->lists.end()};
+}
+
+void FaissIvfPeer::search(MatrixView<const float> queries, std::int64_t k, int threads) {
+  impl_->distances.resize(static_cast<std::size_t>(queries.rows * k));
+  impl_->neighbors.resize(static_cast<std::size_t>(queries.rows * k));
+  const ThreadCounts counts({1, threads, 1});
+  impl_->index.search_preassigned(queries.rows, queries.data, k, impl_->lists.data(),
+                                  impl_->list_distances.data(), impl_->distances.data(),
+                                  impl_->neighbors.data(), false);
+}
+
+const float* FaissIvfPeer::distances() const {
+  return impl_->distances.data();
+}
+
+const std::int64_t* FaissIvfPeer::neighbors() const {
+  return impl_->neighbors.data();
 }
 
 }  // namespace mpishards::bench

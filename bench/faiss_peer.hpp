@@ -43,4 +43,31 @@ class FaissPeer {
   Impl* impl_;
 };
 
+/// FAISS IndexIVFFlat over float32 rows: the peer, and the maker of the lists that both search.
+class FaissIvfPeer {
+ public:
+  /// Trains and adds, with its default settings. @param threads  of OpenMP and OpenBLAS
+  FaissIvfPeer(MatrixView<const float> base, std::int64_t nlist, Metric metric, int threads);
+  ~FaissIvfPeer();
+  FaissIvfPeer(const FaissIvfPeer&) = delete;
+  FaissIvfPeer& operator=(const FaissIvfPeer&) = delete;
+
+  /// Rows of the base in list order. @param[out] starts  nlist + 1
+  std::vector<std::int64_t> rows_by_list(std::vector<std::int64_t>& starts) const;
+
+  /// The nearest lists of every query, by its own quantiser: choose() before search().
+  /// @return nq x nprobe list numbers
+  std::vector<std::int32_t> choose(MatrixView<const float> queries, std::int64_t nprobe);
+
+  /// Searches the lists chosen last, n queries at once.
+  void search(MatrixView<const float> queries, std::int64_t k, int threads);
+
+  const float* distances() const;         // nq x k
+  const std::int64_t* neighbors() const;  // nq x k
+
+ private:
+  struct Impl;
+  Impl* impl_;
+};
+
 }  // namespace mpishards::bench

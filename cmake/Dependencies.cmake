@@ -22,6 +22,14 @@ find_package(Protobuf REQUIRED)
 find_package(gRPC CONFIG REQUIRED)
 pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib)
 pkg_check_modules(PROMETHEUS REQUIRED IMPORTED_TARGET prometheus-cpp-core)
+find_package(faiss CONFIG)
+if(NOT faiss_FOUND)
+  message(FATAL_ERROR "FAISS was not found: it trains the centroids of mpishards build (Debian: libfaiss-dev)")
+endif()
+# The archive alone, on our OpenBLAS: with the system's libblas beside it, a process would hold two, and the engine's
+# threads would be set in one and used in the other.
+add_library(mpishards_faiss INTERFACE)
+target_link_libraries(mpishards_faiss INTERFACE $<TARGET_FILE:faiss> PkgConfig::OPENBLAS OpenMP::OpenMP_CXX)
 find_path(TOMLPLUSPLUS_INCLUDE_DIR toml++/toml.h REQUIRED)
 
 if(NOT MPISHARDS_WITH_CUDA STREQUAL "OFF")

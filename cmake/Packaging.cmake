@@ -29,7 +29,8 @@ endif()
 
 # What programs link.
 set_target_properties(mpishards_mpi PROPERTIES EXPORT_NAME mpi)
-set(EXPORTED mpishards_mpi mpishards_proto)
+set_target_properties(mpishards_faiss PROPERTIES EXPORT_NAME faiss)
+set(EXPORTED mpishards_mpi mpishards_faiss mpishards_proto)
 foreach(LAYER ${MPISHARDS_LAYERS})
   list(APPEND EXPORTED mpishards_${LAYER})
 endforeach()
@@ -68,6 +69,6 @@ set(CPACK_DEBIAN_DEV_PACKAGE_NAME mpishards-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
 string(CONCAT CPACK_DEBIAN_DEV_PACKAGE_DEPENDS
   "libopenmpi-dev, libhdf5-openmpi-dev, libopenblas-dev, libxxhash-dev, libhwloc-dev, libspdlog-dev, "
-  "libcxxopts-dev, nlohmann-json3-dev, libgrpc++-dev, libprotobuf-dev, libcpp-httplib-dev, prometheus-cpp-dev, "
+  "libcxxopts-dev, libfaiss-dev, nlohmann-json3-dev, libgrpc++-dev, libprotobuf-dev, libcpp-httplib-dev, prometheus-cpp-dev, "
   "pkg-config")
 include(CPack)

@@ -45,26 +45,19 @@ int print_dry_run(const BatchOptions& options, const comm::Communicator& world) 
     std::printf("%s\n", plan.dump(2).c_str());
     return 0;
   }
-  std::fputs(rank::to_string(prepared.plan, prepared.shape).c_str(), stdout);
-  for (const std::string& warning : prepared.warnings) std::printf("warning: %s\n", warning.c_str());
+  print_plan(rank::to_string(prepared.plan, prepared.shape), prepared.warnings, stdout);
   return 0;
 }
 
 void announce(const rank::PreparedJob& prepared) {
-  std::fputs(rank::to_string(prepared.plan, prepared.shape).c_str(), stderr);
-  for (const std::string& warning : prepared.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  print_plan(rank::to_string(prepared.plan, prepared.shape), prepared.warnings, stderr);
 }
-
-/// However the run ends, signals that come behind it are none of its user's.
-struct SilenceAtEnd {
-  ~SilenceAtEnd() { silence_stop_signals(); }
-};
 
 rank::SearchSummary run_with_progress(const BatchOptions& options, const comm::Communicator& world) {
   ProgressDisplay display(options.job.output, ProgressDisplay::style_for(stderr, options.quiet), stderr);
   rank::JobObserver observer;
   observer.began = [&](const rank::Progress& progress, const std::string& resumed) {
-    if (!options.quiet && !resumed.empty()) std::fprintf(stderr, "resuming: %s\n", resumed.c_str());
+    say_resumed(options, resumed);
     display.begin(progress);
   };
   observer.progress = [&](const rank::Progress& progress) { display.update(progress); };
@@ -81,8 +74,7 @@ void print_summary(const BatchOptions& options, const rank::SearchSummary& summa
     std::printf("%s\n", report_json(options.job, summary).dump(2).c_str());
   else if (!options.quiet && !summary.stopped)
     std::fputs(report_text(options.job, summary).c_str(), stdout);
-  if (summary.stopped && !options.quiet)
-    std::fputs("mpishards: stopped cleanly; run the same command again to resume\n", stderr);
+  if (summary.stopped) say_stopped(options);
 }
 
 void write_reports(const BatchOptions& options, const rank::SearchSummary& summary) {
@@ -94,15 +86,38 @@ void write_reports(const BatchOptions& options, const rank::SearchSummary& summa
 
 }  // namespace
 
-int run_batch_command(const BatchCommand& command, const Arguments& arguments,
-                      const comm::Communicator& world) {
+void print_plan(const std::string& plan, const std::vector<std::string>& warnings, std::FILE* stream) {
+  std::fputs(plan.c_str(), stream);
+  for (const std::string& warning : warnings) std::fprintf(stream, "warning: %s\n", warning.c_str());
+}
+
+void say_resumed(const BatchOptions& options, const std::string& resumed) {
+  if (!options.quiet && !resumed.empty()) std::fprintf(stderr, "resuming: %s\n", resumed.c_str());
+}
+
+void say_stopped(const BatchOptions& options) {
+  if (!options.quiet)
+    std::fputs("mpishards: stopped cleanly; run the same command again to resume\n", stderr);
+}
+
+std::optional<BatchOptions> read_batch_options(const BatchCommand& command, const Arguments& arguments,
+                                               const comm::Communicator& world) {
   refuse_copies(world);
   const std::string text = decide_on_root(world, [&] { return gather_settings(command, arguments, world); });
-  if (text.empty()) return 0;
+  if (text.empty()) return std::nullopt;
   const Settings settings = deserialize_settings(text);
-  const BatchOptions options =
+  BatchOptions options =
       to_batch_options(command.kind, settings, shell_line(to_string(command.kind), arguments));
-  if (options.verbose && world.is_root()) std::fputs(to_toml(settings, true).c_str(), stderr);
+  if (options.verbose && world.is_root())
+    std::fputs(to_toml(settings, true, options_of(command.kind)).c_str(), stderr);
+  return options;
+}
+
+int run_batch_command(const BatchCommand& command, const Arguments& arguments,
+                      const comm::Communicator& world) {
+  const std::optional<BatchOptions> read = read_batch_options(command, arguments, world);
+  if (!read) return 0;
+  const BatchOptions& options = *read;
   if (options.dry_run) return print_dry_run(options, world);
 
   install_stop_signals(world.is_root() && !options.quiet);

@@ -15,6 +15,7 @@ constexpr CommandRow kCommands[] = {
     {"range", "all base rows within a distance of every query, as a sparse matrix", Processes::job,
      run_range},
     {"join", "all pairs of rows of a base within a distance, as a sparse matrix", Processes::job, run_join},
+    {"build", "an index of a base, in a folder that searches and servers load", Processes::job, run_build},
     {"serve", "answers Milvus clients from collections in the memory of all ranks", Processes::job,
      run_serve},
     {"ping", "whether a server is ready", Processes::one, run_ping},

@@ -17,7 +17,7 @@ namespace {
 
 /// A result whose inputs are wanted.
 struct SearchedResult {
-  const io::ResultReader& reader;
+  const io::Attributes& attributes;
   const std::string& path;
   std::string folder;  // in which the search ran; empty where the result does not say
 };
@@ -47,7 +47,7 @@ io::InputSpec locate(const SearchedResult& result, const NamedInput& input, cons
 std::vector<io::InputSpec> specs_of_input(const SearchedResult& result, const NamedInput& input) {
   if (!input.given.empty()) return io::expand_inputs(input.given, input.default_dataset);
   std::vector<io::InputSpec> specs;
-  std::istringstream lines(required_attribute<std::string>(result.reader, result.path, input.name));
+  std::istringstream lines(required_attribute<std::string>(result.attributes, result.path, input.name));
   for (std::string line; std::getline(lines, line);)
     if (!line.empty()) specs.push_back(locate(result, input, line));
   return specs;
@@ -62,7 +62,7 @@ std::string changed_size(std::int64_t then, std::int64_t now) {
 /// error.
 void check_identity(const SearchedResult& result, const NamedInput& input,
                     const std::vector<io::InputSpec>& specs) {
-  const std::optional<std::string> text = attribute<std::string>(result.reader, input.name + "_identity");
+  const std::optional<std::string> text = attribute<std::string>(result.attributes, input.name + "_identity");
   if (!text) {
     std::fprintf(
         stderr, "mpishards: warning: the result does not say what its %s looked like; it is taken as it is\n",
@@ -97,43 +97,54 @@ std::unique_ptr<io::VectorSource> open_input(const SearchedResult& result, const
 }
 
 /// Checks that the result's rows and the queries' and base's fit what its attributes say.
-void check_ranges(const OracleTask& task, const std::string& result_path) {
-  if (task.query_begin < 0 || task.query_begin + task.result->nq() > task.queries->rows())
+void check_ranges(const OracleTask& task, std::int64_t nq, const std::string& result_path) {
+  if (task.query_begin < 0 || task.query_begin + nq > task.queries->rows())
     throw Error(ErrorKind::data, result_path + " answers queries from " + std::to_string(task.query_begin) +
-                                     " to " + std::to_string(task.query_begin + task.result->nq()) +
-                                     ", but " + task.queries->name() + " has " +
-                                     std::to_string(task.queries->rows()));
+                                     " to " + std::to_string(task.query_begin + nq) + ", but " +
+                                     task.queries->name() + " has " + std::to_string(task.queries->rows()));
   if (task.base_begin < 0 || task.base_begin > task.base_end || task.base_end > task.base->rows())
     throw Error(ErrorKind::data, result_path + " covers base rows from " + std::to_string(task.base_begin) +
                                      " to " + std::to_string(task.base_end) + ", but " + task.base->name() +
                                      " has " + std::to_string(task.base->rows()));
 }
 
+MatrixInQuestion matrix_in_question(const io::CsrReader& matrix) {
+  const io::Attributes& attributes = matrix.attributes();
+  return {&matrix, static_cast<float>(required_attribute<double>(attributes, matrix.name(), "eps")),
+          attribute<std::string>(attributes, "pairs").value_or("") == "once"};
+}
+
 }  // namespace
 
 OracleReport judge_by_oracle(const OracleRequest& request) {
-  const auto result = io::open_result(request.result_path);
-  if (const auto covered = attribute<std::string>(*result, "base_covered"))
-    throw Error(ErrorKind::data, request.result_path + " was merged without all parts: it covers base rows " +
-                                     *covered + " only; merge it again when the others are there");
-  const SearchedResult searched{*result, request.result_path,
-                                attribute<std::string>(*result, "working_folder").value_or("")};
+  const std::string& path = request.result_path;
+  const auto matrix = io::open_range_matrix(path);
+  const auto result = matrix ? nullptr : io::open_result(path);
+  const io::Attributes& attributes = matrix ? matrix->attributes() : result->attributes();
+  const std::int64_t nq = matrix ? matrix->shape().rows : result->nq();
+  if (const auto covered = attribute<std::string>(attributes, "base_covered"))
+    throw Error(ErrorKind::data, path + " was merged without all parts: it covers base rows " + *covered +
+                                     " only; merge it again when the others are there");
+  const SearchedResult searched{attributes, path,
+                                attribute<std::string>(attributes, "working_folder").value_or("")};
   const auto base = open_input(searched, {"base", "train", request.base});
   const auto queries = open_input(searched, {"queries", "test", request.queries});
   OracleTask task;
   task.base = base.get();
   task.queries = queries.get();
   task.result = result.get();
-  task.metric = metric_from_string(required_attribute<std::string>(*result, request.result_path, "metric"));
-  task.query_begin = attribute<std::int64_t>(*result, "query_begin").value_or(0);
-  task.base_begin = attribute<std::int64_t>(*result, "base_begin").value_or(0);
-  task.base_end = attribute<std::int64_t>(*result, "base_end").value_or(base->rows());
-  task.drop_nonfinite = attribute<std::string>(*result, "nonfinite").value_or("error") == "drop";
-  task.exclude_self = attribute<std::int64_t>(*result, "self_excluded").value_or(0) != 0;
+  if (matrix) task.matrix = matrix_in_question(*matrix);
+  task.metric = metric_from_string(required_attribute<std::string>(attributes, path, "metric"));
+  task.query_begin = attribute<std::int64_t>(attributes, "query_begin").value_or(0);
+  task.base_begin = attribute<std::int64_t>(attributes, "base_begin").value_or(0);
+  task.base_end = attribute<std::int64_t>(attributes, "base_end").value_or(base->rows());
+  task.drop_nonfinite = attribute<std::string>(attributes, "nonfinite").value_or("error") == "drop";
+  task.exclude_self = attribute<std::int64_t>(attributes, "self_excluded").value_or(0) != 0;
+  task.in_lists = attribute<std::int64_t>(attributes, "nprobe").value_or(0) > 0;
   task.threads = request.threads;
-  check_ranges(task, request.result_path);
-  return {result->nq(), base->name(), queries->name(),
-          consult_oracle(task, sample_rows(result->nq(), request.count, request.seed))};
+  check_ranges(task, nq, path);
+  return {nq, matrix != nullptr, base->name(), queries->name(),
+          consult_oracle(task, sample_rows(nq, request.count, request.seed))};
 }
 
 }  // namespace mpishards::app

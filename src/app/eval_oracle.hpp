@@ -18,8 +18,9 @@ struct OracleRequest {
 };
 
 struct OracleReport {
-  std::int64_t nq = 0;  // of the result
-  std::string base;     // what was read
+  std::int64_t nq = 0;     // of the result
+  bool is_matrix = false;  // of all rows within a limit
+  std::string base;        // what was read
   std::string queries;
   OracleVerdict verdict;
 };

@@ -256,10 +256,22 @@ std::string rank_table(const rank::SearchSummary& summary) {
   return html + "</table></div>\n";
 }
 
+/// What a search in some lists of an index found.
+std::string recall_rows(const rank::SearchSummary& summary) {
+  if (summary.nprobe == 0) return "";
+  const rank::RecallEstimate& recall = summary.recall;
+  std::string html = table_row({"lists that a query looked into", std::to_string(summary.nprobe) + " of " +
+                                                                      std::to_string(summary.shape.lists)});
+  if (recall.queries == 0) return html + table_row({"recall", "not measured"});
+  return html +
+         table_row({"recall, of " + std::to_string(recall.queries) + " sampled queries",
+                    format("%.4f (95 %% interval %.4f to %.4f)", recall.recall, recall.low, recall.high)});
+}
+
 std::string exactness_table(const rank::SearchSummary& summary, const ReportNumbers& n) {
   const kernels::SearchCounters& c = summary.counters;
   const rank::SelfCheck& check = summary.self_check;
-  std::string html = table_head({"measure", "value"});
+  std::string html = table_head({"measure", "value"}) + recall_rows(summary);
   html += table_row({"query x shard searches", std::to_string(c.queries)});
   html += table_row({"certified at once", std::to_string(c.certified)});
   html += table_row({"widened until certified", std::to_string(c.widened)});

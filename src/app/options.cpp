@@ -12,8 +12,10 @@
 
 #include "core/error.hpp"
 #include "core/narrow.hpp"
+#include "io/index_directory.hpp"
 #include "kernels/index.hpp"
 #include "merge/merge_strategy.hpp"
+#include "rank/index_spec.hpp"
 #include "rank/router.hpp"
 
 namespace mpishards::app {
@@ -22,7 +24,7 @@ namespace {
 
 using Names = std::vector<std::string>;
 
-constexpr std::array<std::string_view, 4> kBatchNames = {"search", "graph", "range", "join"};
+constexpr std::array<std::string_view, 5> kBatchNames = {"search", "graph", "range", "join", "build"};
 
 template <class Rows, class NameOf>
 Names names_of(Names first, const Rows& rows, NameOf name_of) {
@@ -43,13 +45,13 @@ Names isa_choices() {
   return names_of({"auto"}, kernels::isa_names(), [](const std::string& name) { return name; });
 }
 Names index_choices() {
-  return names_of({}, kernels::index_registry(), [](const kernels::IndexRow& row) { return row.type; });
+  return names_of({"auto"}, kernels::index_registry(), [](const kernels::IndexRow& row) { return row.type; });
 }
 Names merge_choices() {
   return names_of({"auto"}, merge::merge_registry(), [](const merge::MergeRow& row) { return row.name; });
 }
 Names router_choices() {
-  return {"all"};
+  return names_of({"auto"}, rank::router_registry(), [](const rank::RouterRow& row) { return row.name; });
 }
 Names format_choices() {
   return {"h5", "npy", "ibin"};
@@ -64,6 +66,8 @@ Names nonfinite_choices() {
 constexpr auto kWithQueries =
     static_cast<std::uint8_t>(kind_bit(BatchKind::search) | kind_bit(BatchKind::range));
 constexpr auto kWithK = static_cast<std::uint8_t>(kind_bit(BatchKind::search) | kind_bit(BatchKind::graph));
+constexpr auto kBuild = kind_bit(BatchKind::build);
+constexpr auto kSearches = static_cast<std::uint8_t>(kAllKinds & ~kBuild);
 constexpr auto kWithEps = static_cast<std::uint8_t>(kind_bit(BatchKind::range) | kind_bit(BatchKind::join));
 
 constexpr OptionRow kOptions[] = {
@@ -76,18 +80,40 @@ constexpr OptionRow kOptions[] = {
      "rows within it: l2: squared distance at most E; ip, cosine: similarity at least E", kWithEps},
     {"symmetric", 0, OptionKind::flag, "false", 0, nullptr, "", "each pair in both directions, not once",
      kind_bit(BatchKind::join)},
+    {"clusters", 0, OptionKind::flag, "false", 0, nullptr, "",
+     "also the connected components of the pairs, and which rows to keep", kind_bit(BatchKind::join)},
     {"metric", 0, OptionKind::choice, "l2", 0, metric_choices, "NAME", "what near means"},
-    {"output", 'o', OptionKind::text, "", 0, nullptr, "FILE", "result file"},
+    {"output", 'o', OptionKind::text, "", 0, nullptr, "FILE", "result file", kSearches},
+    {"output", 'o', OptionKind::text, "", 0, nullptr, "DIR", "folder of the index", kBuild},
     {"job", 0, OptionKind::text, "", 0, nullptr, "FILE.toml",
      "read options from a file; flags and MPISHARDS_* win; paths in it are relative to the current folder"},
     {"engine", 0, OptionKind::choice, "auto", 0, engine_choices, "NAME", "what computes"},
     {"isa", 0, OptionKind::choice, "auto", 0, isa_choices, "NAME", "CPU kernel family"},
-    {"index", 0, OptionKind::choice, "flat", 0, index_choices, "NAME", "how a shard is searched"},
+    {"index", 0, OptionKind::choice, "auto", 0, index_choices, "NAME",
+     "how a shard is searched (default: as its index directory says, else flat)", kSearches},
+    {"nprobe", 0, OptionKind::count, "", 1, nullptr, "N",
+     "lists of an index that a query looks into (default: as many as --recall needs)",
+     kind_bit(BatchKind::search)},
+    {"recall", 0, OptionKind::number, "0.95", 0, nullptr, "SHARE",
+     "of the true neighbors that is to be found in an index of lists, measured on a sample of the queries",
+     kind_bit(BatchKind::search)},
+    {"recall-queries", 0, OptionKind::count, "200", 0, nullptr, "N",
+     "queries of that sample, searched in all lists; with --nprobe 0 is possible: nothing is measured",
+     kind_bit(BatchKind::search)},
+    {"index", 0, OptionKind::text, "", 0, nullptr, "SPEC", "flat, or ivf and the number of lists: ivf1024",
+     kBuild},
+    {"training-rows", 0, OptionKind::count, "", 1, nullptr, "N",
+     "rows that the centroids are trained on (default: 256 a list)", kBuild},
+    {"iterations", 0, OptionKind::count, "10", 1, nullptr, "N", "of the training", kBuild},
+    {"shards", 0, OptionKind::count, "", 1, nullptr, "N",
+     "files of vectors (default: so that none has more than 4 GiB)", kBuild},
     {"merge", 0, OptionKind::choice, "auto", 0, merge_choices, "NAME", "how ranks join their answers",
      kWithK},
-    {"router", 0, OptionKind::choice, "all", 0, router_choices, "NAME", "which shards see which query",
+    {"router", 0, OptionKind::choice, "auto", 0, router_choices, "NAME", "which shards see which query",
      kWithK},
-    {"batch", 0, OptionKind::count, "", 1, nullptr, "N", "queries per batch (default: planned)"},
+    {"batch", 0, OptionKind::count, "", 1, nullptr, "N", "queries per batch (default: planned)", kSearches},
+    {"batch", 0, OptionKind::count, "", 1, nullptr, "N",
+     "rows assigned or written at once (default: planned)", kBuild},
     {"memory", 0, OptionKind::size, "", 1, nullptr, "SIZE",
      "memory per rank, e.g. 8GiB (default: what the host has left, divided by its ranks)"},
     {"threads", 0, OptionKind::count, "", 1, nullptr, "N", "threads per rank (default: its cores)"},
@@ -103,15 +129,16 @@ constexpr OptionRow kOptions[] = {
     {"symmetrize", 0, OptionKind::choice, "none", 0, symmetrize_choices, "WHAT",
      "edges i-j where j is near i (none), where either is near the other (union), where both are (mutual)",
      kind_bit(BatchKind::graph)},
-    {"self-check", 0, OptionKind::count, "16", 0, nullptr, "N", "queries to re-compute in fp64 at the end"},
+    {"self-check", 0, OptionKind::count, "16", 0, nullptr, "N", "queries to re-compute in fp64 at the end",
+     kSearches},
     {"checkpoint", 0, OptionKind::count, "30", 0, nullptr, "SECONDS",
      "save the state of a streamed base this often; 0: after every shard group", kWithK},
-    {"overwrite", 0, OptionKind::flag, "false", 0, nullptr, "", "replace an existing result"},
+    {"overwrite", 0, OptionKind::flag, "false", 0, nullptr, "", "replace an existing output"},
     {"no-resume", 0, OptionKind::flag, "false", 0, nullptr, "",
      "start over instead of continuing a stopped run"},
     {"dry-run", 0, OptionKind::flag, "false", 0, nullptr, "", "print the plan and touch nothing"},
     {"report", 0, OptionKind::flag, "true", 0, nullptr, "",
-     "write OUT.report.json and OUT.report.html (--report=false: don't)"},
+     "write OUT.report.json and OUT.report.html (--report=false: don't)", kSearches},
     {"log", 0, OptionKind::text, "", 0, nullptr, "FOLDER",
      "one file of JSON lines a rank: what it did and when"},
     {"json", 0, OptionKind::flag, "false", 0, nullptr, "", "one JSON document instead of the report text"},
@@ -268,7 +295,8 @@ std::optional<rank::RangeSearch> range_search(BatchKind kind, const Settings& se
   if (kind == BatchKind::range) return rank::RangeSearch{static_cast<float>(eps), kernels::RangePairs::all};
   const bool both = is_set(settings, "symmetric");
   return rank::RangeSearch{static_cast<float>(eps),
-                           both ? kernels::RangePairs::others : kernels::RangePairs::later};
+                           both ? kernels::RangePairs::others : kernels::RangePairs::later,
+                           is_set(settings, "clusters")};
 }
 
 io::ResultFormat result_format(BatchKind kind, const Settings& settings, const std::string& output) {
@@ -282,10 +310,63 @@ io::ResultFormat result_format(BatchKind kind, const Settings& settings, const s
   return io::ResultFormat::csr;
 }
 
+std::optional<rank::IndexBuild> index_build(BatchKind kind, const Settings& settings) {
+  if (kind != BatchKind::build) return std::nullopt;
+  rank::parse_index_spec(required(settings, "index", "ivf1024").text());
+  return rank::IndexBuild{.training_rows = count_or(settings, "training-rows", 0),
+                          .iterations = count_or(settings, "iterations", 10),
+                          .shards = count_or(settings, "shards", 0)};
+}
+
+/// A folder's name, without the slashes that shells leave at its end.
+std::string folder_name(std::string text) {
+  while (text.size() > 1 && text.ends_with('/')) text.pop_back();
+  return text;
+}
+
 std::vector<io::InputSpec> input_specs(const Setting& setting) {
   std::vector<io::InputSpec> specs;
   for (const std::string& text : setting.values) specs.push_back(io::parse_input_spec(text));
   return specs;
+}
+
+/// Opens the base where it is an index directory, and decides how much of it is searched.
+void set_index(BatchKind kind, const Settings& settings, rank::SearchJobConfig& job) {
+  job.index = *text_of(settings, "index");
+  const bool in_directory = job.base.size() == 1 && io::is_index_directory(job.base.front().path);
+  if (in_directory) {
+    job.index_directory = job.base.front().path;
+    if (kind != BatchKind::search)
+      throw Error(ErrorKind::usage, job.index_directory + " is an index, which mpishards " +
+                                        std::string(to_string(kind)) +
+                                        " does not take; name the files that it was built from");
+    const io::IndexManifest index = io::read_index(job.index_directory);
+    job.base = io::index_inputs(job.index_directory, index);
+    if (settings.at("metric").origin == Origin::built_in) job.metric = index.metric;
+    if (job.index == "auto") job.index = index.type;
+  }
+  if (job.build) return;
+  if (job.index == "auto") job.index = "flat";
+  if (job.index != "flat" && !in_directory)
+    throw Error(ErrorKind::usage, "--index " + job.index +
+                                      " needs an index directory as the base; make one with mpishards build");
+  if (job.index == "flat") {
+    for (const std::string_view name : {"nprobe", "recall"})
+      if (const auto said = settings.find(name);
+          said != settings.end() && said->second.origin != Origin::built_in)
+        throw Error(ErrorKind::usage, said->second.where +
+                                          " is for an index of lists; the base is searched "
+                                          "whole; leave it out");
+    return;
+  }
+  job.nprobe = count_or(settings, "nprobe", 0);
+  job.recall = parse_number(*text_of(settings, "recall"));
+  job.recall_queries = count_or(settings, "recall-queries", 0);
+  if (!(job.recall > 0 && job.recall <= 1))
+    throw Error(ErrorKind::usage,
+                "--recall " + *text_of(settings, "recall") + " is no share above 0 and up to 1");
+  if (job.nprobe == 0 && job.recall_queries < 2)
+    throw Error(ErrorKind::usage, "--recall takes at least 2 --recall-queries; or name --nprobe");
 }
 
 }  // namespace
@@ -406,7 +487,8 @@ std::string to_toml(const Settings& settings, bool with_origin, OptionTable tabl
   std::string text;
   for (const OptionRow& row : table) {
     const auto found = settings.find(row.name);
-    if (found == settings.end()) continue;
+    const bool is_repeated = find_option(row.name, table) != &row;
+    if (found == settings.end() || is_repeated) continue;
     std::string line = std::string(row.name) + " = " + toml_value(row, found->second);
     if (with_origin) {
       line.resize(std::max<std::size_t>(line.size() + 2, 40), ' ');
@@ -483,14 +565,19 @@ BatchOptions to_batch_options(BatchKind kind, const Settings& settings, const st
   BatchOptions options;
   rank::SearchJobConfig& job = options.job;
   job.base = input_specs(required(settings, "base", "emb.h5:/train"));
+  job.build = index_build(kind, settings);
   job.exclude_self = kind == BatchKind::graph || kind == BatchKind::join;
-  job.queries = job.exclude_self ? job.base : input_specs(required(settings, "queries", "emb.h5:/test"));
-  job.output = required(settings, "output", "result.h5").text();
+  job.queries =
+      job.exclude_self || job.build ? job.base : input_specs(required(settings, "queries", "emb.h5:/test"));
+  job.output = required(settings, "output", job.build ? "emb.index" : "result.h5").text();
   job.metric = metric_from_string(*text_of(settings, "metric"));
   job.range = range_search(kind, settings, job.metric);
-  job.k = job.range ? 1 : count_or(settings, "k", job.k);
-  job.format = result_format(kind, settings, job.output);
-  job.index = *text_of(settings, "index");
+  job.k = job.range || job.build ? 1 : count_or(settings, "k", job.k);
+  if (job.build)
+    job.output = folder_name(job.output);
+  else
+    job.format = result_format(kind, settings, job.output);
+  set_index(kind, settings, job);
   job.engine = *text_of(settings, "engine");
   job.isa = *text_of(settings, "isa");
   if (const std::string* merge = text_of(settings, "merge")) job.merge = *merge;
@@ -512,7 +599,7 @@ BatchOptions to_batch_options(BatchKind kind, const Settings& settings, const st
   job.command_line = command_line;
   std::error_code unknown;  // a folder that is gone has no name
   job.working_folder = std::filesystem::current_path(unknown).string();
-  job.configuration = to_toml(settings, false);
+  job.configuration = to_toml(settings, false, options_of(kind));
   options.dry_run = is_set(settings, "dry-run");
   options.json = is_set(settings, "json");
   options.quiet = is_set(settings, "quiet");

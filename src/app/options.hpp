@@ -27,15 +27,15 @@ enum class OptionKind : std::uint8_t {
 };
 
 /// The commands that run a batch job. A graph is the search of a base with its own rows as queries, a join
-/// the same of a range.
-enum class BatchKind : std::uint8_t { search, graph, range, join };
+/// the same of a range; a build makes an index instead of a result.
+enum class BatchKind : std::uint8_t { search, graph, range, join, build };
 std::string_view to_string(BatchKind kind);
 
 /// Sets of batch commands, as bits.
 constexpr std::uint8_t kind_bit(BatchKind kind) {
   return static_cast<std::uint8_t>(1U << static_cast<unsigned>(kind));
 }
-inline constexpr std::uint8_t kAllKinds = 15;
+inline constexpr std::uint8_t kAllKinds = 31;
 
 /// One option of a subcommand: the flag --name, the job file key name and the environment variable
 /// MPISHARDS_NAME.
@@ -52,7 +52,7 @@ struct OptionRow {
 };
 /// The options of one subcommand.
 using OptionTable = std::span<const OptionRow>;
-/// Those of all batch commands.
+/// Those of all batch commands; a name that means something else to a build than to a search is there twice.
 OptionTable batch_options();
 OptionTable options_of(BatchKind kind);
 

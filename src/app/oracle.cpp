@@ -24,6 +24,7 @@ constexpr std::size_t kTileRows = 8;          // base rows whose sums advance to
 constexpr std::size_t kQueriesAtOnce = 8;     // of one thread, so that a tile is used while it is in cache
 constexpr std::size_t kSpareCandidates = 16;  // beyond k: enough to see who was left out for rounding's sake
 constexpr std::size_t kRowsInPass = 32768;
+constexpr std::int64_t kEntriesInPass = 1 << 22;  // of a matrix, held beside the block
 constexpr double kRelativeDoubt = 1e-12;  // bounds what the order of summation can do, with room to spare
 
 /// A row of the base whose distance the result claims, and at which place.
@@ -39,7 +40,8 @@ struct QueryState {
   std::int64_t own_row = -1;  // of the base, no answer
   std::vector<Claim> claims;  // by row
   std::size_t next_claim = 0;
-  AnswerInQuestion answer;  // `best` is a heap, the worst on top
+  AnswerInQuestion answer;           // `best` is a heap, the worst on top
+  std::optional<RowInQuestion> row;  // instead, of a matrix
 };
 
 /// Base rows in double, transposed in tiles: column j of the tile's rows lies together.
@@ -69,7 +71,12 @@ class Oracle {
     for (std::int64_t begin = task_.base_begin; begin < task_.base_end; begin += block_rows)
       search(read_block(begin, std::min(begin + block_rows, task_.base_end)));
     OracleVerdict verdict;
-    for (QueryState& query : queries_) judge(query.answer, task_.metric, verdict);
+    for (QueryState& query : queries_) {
+      if (query.row)
+        query.row->finish(verdict);
+      else
+        judge(query.answer, task_.metric, verdict);
+    }
     return verdict;
   }
 
@@ -90,6 +97,7 @@ class Oracle {
   QueryState read_query(std::int64_t result_row) const {
     QueryState query;
     query.answer.result_row = result_row;
+    query.answer.may_lack = task_.in_lists;
     const std::int64_t row = task_.query_begin + result_row;
     const std::vector<float> values = read_floats(*task_.queries, row, row + 1);
     if (!all_finite(values))
@@ -97,6 +105,11 @@ class Oracle {
     query.values.assign(values.begin(), values.end());
     query.norm = norm_of(query.values);
     if (task_.exclude_self) query.own_row = row;
+    if (const auto& matrix = task_.matrix) {
+      const io::CsrRows entries = matrix->rows->read_rows(result_row, result_row + 1);
+      query.row.emplace(result_row, entries.row(0), task_.metric, matrix->eps);
+      return query;
+    }
     const TopK answer = task_.result->read(result_row, result_row + 1);
     const auto k = narrow<std::size_t>(answer.k());
     query.answer.neighbors.assign(answer.neighbors(), answer.neighbors() + k);
@@ -114,7 +127,7 @@ class Oracle {
   /// Base row of every id that the results name. Ids that name none stay without a claim.
   void find_claimed_rows() {
     std::unordered_map<GlobalId, std::int64_t> row_of;
-    if (has_ids()) {
+    if (has_ids() && !task_.matrix) {
       for (const QueryState& query : queries_)
         for (const GlobalId id : query.answer.neighbors) row_of.emplace(id, -1);
       for (std::int64_t row = task_.base_begin; row < task_.base_end; ++row) {
@@ -251,6 +264,11 @@ class Oracle {
 
   void offer(QueryState& query, const Block& block, std::size_t r, double sum) const {
     const std::int64_t row = block.begin + narrow<std::int64_t>(r);
+    if (query.row) {
+      const bool is_asked_for = row != query.own_row && (!task_.matrix->later_only || row > query.own_row);
+      if (is_asked_for && block.dropped[r] == 0) query.row->meet(candidate_of(query, block, r, sum));
+      return;
+    }
     const bool claimed = query.next_claim < query.claims.size() && query.claims[query.next_claim].row == row;
     if (block.dropped[r] != 0 || row == query.own_row) return;
     const Candidate candidate = candidate_of(query, block, r, sum);
@@ -276,26 +294,29 @@ class Oracle {
   std::int64_t ids_begin_ = 0;
 };
 
-void add(OracleVerdict& sum, const OracleVerdict& part) {
-  if (sum.wrong_queries == 0) {
-    sum.first_wrong_row = part.first_wrong_row;
-    sum.first_wrong_reason = part.first_wrong_reason;
+/// Behind the last row that one pass over the base takes in.
+std::size_t end_of_pass(const OracleTask& task, const std::vector<std::int64_t>& rows, std::size_t begin) {
+  std::size_t end = std::min(begin + kRowsInPass, rows.size());
+  if (!task.matrix) return end;
+  std::int64_t entries = 0;
+  for (std::size_t i = begin; i < end; ++i) {
+    const std::vector<std::int64_t> offsets = task.matrix->rows->read_offsets(rows[i], rows[i] + 1);
+    entries += offsets.back() - offsets.front();
+    if (entries > kEntriesInPass) end = std::max(i, begin + 1);
   }
-  sum.queries += part.queries;
-  sum.wrong_queries += part.wrong_queries;
-  sum.rounding_distances += part.rounding_distances;
-  sum.rounding_places += part.rounding_places;
+  return end;
 }
 
 }  // namespace
 
 OracleVerdict consult_oracle(const OracleTask& task, const std::vector<std::int64_t>& rows) {
   OracleVerdict verdict;
-  for (std::size_t begin = 0; begin < rows.size(); begin += kRowsInPass) {
-    const std::size_t end = std::min(begin + kRowsInPass, rows.size());
+  for (std::size_t begin = 0; begin < rows.size();) {
+    const std::size_t end = end_of_pass(task, rows, begin);
     const std::vector<std::int64_t> pass(rows.begin() + static_cast<std::ptrdiff_t>(begin),
                                          rows.begin() + static_cast<std::ptrdiff_t>(end));
     add(verdict, Oracle(task, pass).judge_all());
+    begin = end;
   }
   return verdict;
 }

@@ -24,6 +24,7 @@ nlohmann::json plan_json(const rank::JobPlan& plan, const rank::JobShape& shape)
       {"batch", plan.batch},
       {"memory", memory},
       {"memory_bytes", plan.memory_bytes},
+      {"cluster_bytes", plan.cluster_bytes},
       {"memory_limit_bytes", plan.memory_limit_bytes},
       {"read_bytes", plan.read_bytes},
       {"result_bytes", plan.result_bytes},

@@ -32,8 +32,9 @@ double fraction_done(const rank::Progress& progress) {
 
 std::string numbers(const rank::Progress& progress) {
   std::array<char, 160> text{};
-  std::snprintf(text.data(), text.size(), "%5.1f %%  %.0f queries/s  ETA %s", 100 * fraction_done(progress),
-                progress.queries_per_second, format_duration(progress.eta_seconds).c_str());
+  std::snprintf(text.data(), text.size(), "%5.1f %%  %.0f %s/s  ETA %s", 100 * fraction_done(progress),
+                progress.queries_per_second, std::string(progress.unit).c_str(),
+                format_duration(progress.eta_seconds).c_str());
   std::string result = text.data();
   if (progress.groups_total > 1)
     result += "  group " + std::to_string(std::min(progress.groups_done + 1, progress.groups_total)) + "/" +
@@ -70,7 +71,7 @@ std::string progress_bar(const rank::Progress& progress, int width) {
 
 std::string progress_line(const rank::Progress& progress) {
   return "progress " + std::to_string(progress.queries_done) + " of " +
-         std::to_string(progress.queries_total) + " queries, " + numbers(progress);
+         std::to_string(progress.queries_total) + " " + std::string(progress.unit) + ", " + numbers(progress);
 }
 
 ProgressDisplay::Style ProgressDisplay::style_for(std::FILE* stream, bool quiet) {
@@ -163,6 +164,7 @@ void ProgressDisplay::write_heartbeat(const char* phase, const rank::Progress& p
                                     {"host", rank::host_name()},
                                     {"pid", getpid()},
                                     {"phase", phase},
+                                    {"unit", progress.unit},
                                     {"queries_done", progress.queries_done},
                                     {"queries_total", progress.queries_total},
                                     {"groups_done", progress.groups_done},

@@ -117,6 +117,27 @@ std::string exactness_text(const rank::SearchSummary& summary, const ReportNumbe
                     static_cast<long long>(check.distance_mismatches), check.max_relative_error);
 }
 
+/// What share of the neighbors a search in some of the lists finds.
+std::string recall_text(const rank::SearchSummary& summary) {
+  if (summary.nprobe == 0) return "";
+  std::string text = format("lists     %lld of %lld a query", static_cast<long long>(summary.nprobe),
+                            static_cast<long long>(summary.shape.lists));
+  const rank::RecallEstimate& recall = summary.recall;
+  if (recall.queries == 0) return text + ", recall not measured\n";
+  return text + format(", recall %.4f (95 %% interval %.4f to %.4f; %lld queries)\n", recall.recall,
+                       recall.low, recall.high, static_cast<long long>(recall.queries));
+}
+
+nlohmann::json lists_json(const rank::SearchSummary& summary) {
+  if (summary.nprobe == 0) return nullptr;
+  nlohmann::json lists = {{"lists", summary.shape.lists}, {"nprobe", summary.nprobe}, {"recall", nullptr}};
+  const rank::RecallEstimate& recall = summary.recall;
+  if (recall.queries > 0)
+    lists["recall"] = {
+        {"share", recall.recall}, {"low", recall.low}, {"high", recall.high}, {"queries", recall.queries}};
+  return lists;
+}
+
 std::string plan_against_actual(const rank::SearchSummary& summary, const ReportNumbers& n) {
   const rank::JobPlan& plan = summary.plan;
   std::string text = "plan against actual\n";
@@ -235,10 +256,15 @@ std::string report_text(const rank::SearchJobConfig& config, const rank::SearchS
   text += format("ranks     %zu, merge %s", summary.ranks.size(), summary.merge.c_str());
   if (!summary.ranks.empty()) text += ", " + summary.ranks.front().engine;
   text += "\n\n" + headline_text(summary, n) + "\n" + phase_table(summary, n) + "\n" + rank_table(summary) +
-          "\n" + exactness_text(summary, n) + plan_against_actual(summary, n);
+          "\n" + recall_text(summary) + exactness_text(summary, n) + plan_against_actual(summary, n);
   if (summary.dropped_rows > 0)
     text += format("dropped   %lld base rows with NaN or infinity\n",
                    static_cast<long long>(summary.dropped_rows));
+  if (const auto& clusters = summary.clusters)
+    text += format("clusters  %lld of two rows and more, the largest of %lld; %lld rows removed, %lld kept\n",
+                   static_cast<long long>(clusters->clusters), static_cast<long long>(clusters->largest),
+                   static_cast<long long>(clusters->removed),
+                   static_cast<long long>(shape.rows - clusters->removed));
   for (const std::string& warning : summary.warnings) text += "warning   " + warning + "\n";
   text += format("lineage   mpishards %s (%s), resumed %d time(s)\n", std::string(version()).c_str(),
                  std::string(revision()).c_str(), summary.resumes);
@@ -250,7 +276,7 @@ nlohmann::json report_json(const rank::SearchJobConfig& config, const rank::Sear
   const ReportNumbers n = compute_report_numbers(summary);
   const rank::JobShape& shape = summary.shape;
   const rank::JobPlan& plan = summary.plan;
-  return {
+  nlohmann::json report = {
       {"schema", "mpishards.report/1"},
       {"verdict", verdict(summary)},
       {"trusted", is_trusted(summary)},
@@ -280,6 +306,7 @@ nlohmann::json report_json(const rank::SearchJobConfig& config, const rank::Sear
       {"phases", phases_json(n)},
       {"ranks", ranks_json(summary)},
       {"counters", counters_json(summary, n)},
+      {"lists", lists_json(summary)},
       {"self_check", self_check_json(summary.self_check)},
       {"plan",
        {{"groups", plan.groups},
@@ -300,6 +327,10 @@ nlohmann::json report_json(const rank::SearchJobConfig& config, const rank::Sear
         {"configuration", config.configuration},
         {"resumes", summary.resumes}}},
   };
+  if (const auto& clusters = summary.clusters)
+    report["clusters"] = {
+        {"count", clusters->clusters}, {"largest", clusters->largest}, {"removed", clusters->removed}};
+  return report;
 }
 
 std::string with_prefix(double value, const std::string& unit) {

@@ -11,10 +11,14 @@ namespace mpishards::app {
 
 /// What a result says about itself; nothing where it doesn't or says it as another type.
 template <class T>
-std::optional<T> attribute(const io::ResultReader& file, const std::string& name) {
-  const auto found = file.attributes().find(name);
-  if (found == file.attributes().end() || !std::holds_alternative<T>(found->second)) return std::nullopt;
+std::optional<T> attribute(const io::Attributes& attributes, const std::string& name) {
+  const auto found = attributes.find(name);
+  if (found == attributes.end() || !std::holds_alternative<T>(found->second)) return std::nullopt;
   return std::get<T>(found->second);
+}
+template <class T>
+std::optional<T> attribute(const io::ResultReader& file, const std::string& name) {
+  return attribute<T>(file.attributes(), name);
 }
 
 [[noreturn]] inline void throw_missing_attribute(const std::string& path, const std::string& name) {
@@ -24,9 +28,13 @@ std::optional<T> attribute(const io::ResultReader& file, const std::string& name
 
 /// @throws Error{data}
 template <class T>
-T required_attribute(const io::ResultReader& file, const std::string& path, const std::string& name) {
-  if (std::optional<T> value = attribute<T>(file, name)) return *value;
+T required_attribute(const io::Attributes& attributes, const std::string& path, const std::string& name) {
+  if (std::optional<T> value = attribute<T>(attributes, name)) return *value;
   throw_missing_attribute(path, name);
+}
+template <class T>
+T required_attribute(const io::ResultReader& file, const std::string& path, const std::string& name) {
+  return required_attribute<T>(file.attributes(), path, name);
 }
 
 }  // namespace mpishards::app

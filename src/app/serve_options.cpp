@@ -66,6 +66,15 @@ std::string text_of(const Settings& settings, std::string_view name) {
   return found == settings.end() ? "" : found->second.text();
 }
 
+/// Collections are served from plain files, which have no lists.
+std::string index_type(const std::string& said) {
+  if (said == "auto" || said == "flat") return "flat";
+  throw Error(ErrorKind::usage, "--index " + said + ": a collection is searched whole; leave it out");
+}
+std::string router_name(const std::string& said) {
+  return said == "auto" ? "all" : said;
+}
+
 std::pair<std::string, std::string> split_collection(const std::string& text) {
   const std::size_t equals = text.find('=');
   if (equals == std::string::npos || equals + 1 == text.size())
@@ -129,10 +138,10 @@ void expand_collection_settings(Settings& settings) {
 serve::ServerConfig to_server_config(const Settings& settings) {
   serve::ServerConfig config;
   config.collections = collection_specs(settings);
-  config.engine.index = text_of(settings, "index");
+  config.engine.index = index_type(text_of(settings, "index"));
   config.engine.engine = text_of(settings, "engine");
   config.engine.merge = text_of(settings, "merge");
-  config.engine.router = text_of(settings, "router");
+  config.engine.router = router_name(text_of(settings, "router"));
   config.engine.options.isa = text_of(settings, "isa");
   if (const std::string threads = text_of(settings, "threads"); !threads.empty())
     config.engine.options.threads = narrow<int>(parse_count(threads));

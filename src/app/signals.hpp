@@ -15,4 +15,12 @@ void install_reload_signals();
 /// From now on signals are obeyed without a word: mpirun sends some of its own when the job is over.
 void silence_stop_signals() noexcept;
 
+/// However a run ends, signals that come behind it are none of its user's.
+struct SilenceAtEnd {
+  SilenceAtEnd() = default;
+  ~SilenceAtEnd() { silence_stop_signals(); }
+  SilenceAtEnd(const SilenceAtEnd&) = delete;
+  SilenceAtEnd& operator=(const SilenceAtEnd&) = delete;
+};
+
 }  // namespace mpishards::app

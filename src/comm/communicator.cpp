@@ -119,6 +119,20 @@ std::uint64_t Communicator::sum_wrapping(std::uint64_t value) const {
 double Communicator::sum(double value) const {
   return all_reduce(comm_, value, MPI_DOUBLE, MPI_SUM);
 }
+void Communicator::sum_each(std::span<std::int64_t> values) const {
+  check_mpi(
+      MPI_Allreduce(MPI_IN_PLACE, values.data(), narrow<int>(values.size()), MPI_INT64_T, MPI_SUM, comm_),
+      "MPI_Allreduce");
+}
+
+std::vector<std::int64_t> Communicator::sum_each_before(std::span<const std::int64_t> values) const {
+  std::vector<std::int64_t> before(values.size());
+  check_mpi(MPI_Exscan(values.data(), before.data(), narrow<int>(values.size()), MPI_INT64_T, MPI_SUM, comm_),
+            "MPI_Exscan");
+  if (rank_ == 0) std::ranges::fill(before, 0);  // which MPI leaves undefined
+  return before;
+}
+
 std::int64_t Communicator::max(std::int64_t value) const {
   return all_reduce(comm_, value, MPI_INT64_T, MPI_MAX);
 }

@@ -56,6 +56,10 @@ class Communicator {
   std::int64_t sum(std::int64_t value) const;
   std::uint64_t sum_wrapping(std::uint64_t value) const;
   double sum(double value) const;
+  /// Every value summed over the ranks, in place. @param values  as many on every rank, below 2^31
+  void sum_each(std::span<std::int64_t> values) const;
+  /// Every value summed over the ranks before this one; zeros on rank 0.
+  std::vector<std::int64_t> sum_each_before(std::span<const std::int64_t> values) const;
   std::int64_t max(std::int64_t value) const;
   double max(double value) const;
   double min(double value) const;
@@ -72,6 +76,11 @@ class Communicator {
                       int root = 0) const {
     static_assert(std::is_trivially_copyable_v<T>);
     gather_bytes(mine.data(), counts, sizeof(T), all.data(), all.size(), root);
+  }
+  /// The same for rows whose length is known at run time. @param all  on root n_rows rows of row_bytes
+  void gather_rows(const void* mine, std::span<const std::int64_t> counts, std::size_t row_bytes, void* all,
+                   std::int64_t n_rows, int root = 0) const {
+    gather_bytes(mine, counts, row_bytes, all, static_cast<std::size_t>(n_rows), root);
   }
   /// Concatenation by rank of every rank's floats, on every rank. @param counts floats of each rank
   void all_gather_floats(std::span<const float> mine, std::span<const std::int64_t> counts,

@@ -20,17 +20,17 @@ namespace {
 /// Rows whose starts are held at once by a walk over all rows.
 constexpr std::int64_t kWalkRows = 1 << 16;
 
-ArrayPlan plan_of(const char* name, ArrayType type, std::int64_t length) {
+ArrayPlan plan_of(const char* name, DType type, std::int64_t length) {
   return {name, type, {narrow<hsize_t>(length)}};
 }
 
 struct CsrArrays {
   explicit CsrArrays(const CsrShape& shape)
-      : indptr(plan_of("indptr", ArrayType::i64, shape.rows + 1)),
-        indices(plan_of("indices", ArrayType::i64, shape.nnz)),
-        data(plan_of("data", ArrayType::f32, shape.nnz)),
-        component(plan_of("component", ArrayType::i64, shape.rows)),
-        keep(plan_of("keep", ArrayType::u8, shape.rows)) {}
+      : indptr(plan_of("indptr", DType::i64, shape.rows + 1)),
+        indices(plan_of("indices", DType::i64, shape.nnz)),
+        data(plan_of("data", DType::f32, shape.nnz)),
+        component(plan_of("component", DType::i64, shape.rows)),
+        keep(plan_of("keep", DType::u8, shape.rows)) {}
 
   ArrayPlan indptr;
   ArrayPlan indices;
@@ -341,6 +341,21 @@ std::unique_ptr<CsrReader> open_csr(const std::string& path) {
       matrix.read_entries(place, {&id, 1}, {&distance, 1});
   });
   return std::make_unique<Hdf5Csr>(path);
+}
+
+bool holds_csr(const std::string& path) {
+  const auto has_indptr = [&path] {
+    const Hdf5Lock lock;
+    return has_array(open_hdf5_read(path), path, "indptr");
+  };
+  try_in_child(path, has_indptr);
+  return has_indptr();
+}
+
+std::unique_ptr<CsrReader> open_range_matrix(const std::string& path) {
+  if (!has_hdf5_signature(path) || !holds_csr(path)) return nullptr;
+  std::unique_ptr<CsrReader> matrix = open_csr(path);
+  return matrix->attributes().contains("eps") ? std::move(matrix) : nullptr;
 }
 
 }  // namespace mpishards::io

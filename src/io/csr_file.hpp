@@ -143,4 +143,10 @@ class CsrReader : public CsrSource {
 /// their lengths and the ends of indptr contradict each other
 std::unique_ptr<CsrReader> open_csr(const std::string& path);
 
+/// Whether an HDF5 file holds a sparse matrix. @pre it is an HDF5 file @throws Error{data} if it is damaged
+bool holds_csr(const std::string& path);
+/// The output of range or join, which the attribute eps marks; nothing where the file is no such matrix.
+/// @throws Error as open_csr
+std::unique_ptr<CsrReader> open_range_matrix(const std::string& path);
+
 }  // namespace mpishards::io

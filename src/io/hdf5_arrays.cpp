@@ -6,24 +6,12 @@
 #include "core/narrow.hpp"
 #include "io/disk_space.hpp"
 #include "io/file.hpp"
+#include "io/hdf5_types.hpp"
 #include "io/result_files.hpp"
 
 namespace mpishards::io {
 
 namespace {
-
-/// @pre the caller holds the Hdf5Lock, since before the library was first used
-hid_t stored_type(ArrayType type) {
-  switch (type) {
-    case ArrayType::i64:
-      return H5T_STD_I64LE;
-    case ArrayType::f32:
-      return H5T_IEEE_F32LE;
-    case ArrayType::u8:
-      return H5T_STD_U8LE;
-  }
-  throw Error(ErrorKind::internal, "an array of an unknown type");
-}
 
 std::string to_string(const std::vector<hsize_t>& shape) {
   std::string text;
@@ -40,9 +28,12 @@ void add_array(const H5File& file, const std::string& path, const ArrayPlan& arr
   check_hdf5(H5Pset_obj_track_times(properties.get(), false), "H5Pset_obj_track_times", path);
   const H5Space space(H5Screate_simple(narrow<int>(array.shape.size()), array.shape.data(), nullptr),
                       "H5Screate_simple", path);
-  const H5Dataset created(H5Dcreate2(file.get(), array.name.c_str(), stored_type(array.type), space.get(),
-                                     H5P_DEFAULT, properties.get(), H5P_DEFAULT),
-                          "H5Dcreate2", path + ":" + array.name, ErrorKind::cannot_create);
+  const std::string subject = path + ":" + array.name;
+  const H5Type type = hdf5_stored_type(array.type);
+  const H5Dataset created(H5Dcreate2(file.get(), array.name.c_str(), type.get(), space.get(), H5P_DEFAULT,
+                                     properties.get(), H5P_DEFAULT),
+                          "H5Dcreate2", subject, ErrorKind::cannot_create);
+  if (array.type == DType::bf16) mark_bfloat16(created, subject);
 }
 
 void create_file(const std::string& path, const std::vector<ArrayPlan>& arrays) {
@@ -89,37 +80,28 @@ std::string name_of_link(const H5File& file, const std::string& path, hsize_t in
 
 }  // namespace
 
-std::int64_t size_bytes(ArrayType type) {
-  switch (type) {
-    case ArrayType::i64:
-      return 8;
-    case ArrayType::f32:
-      return 4;
-    case ArrayType::u8:
-      return 1;
-  }
-  throw Error(ErrorKind::internal, "an array of an unknown type");
-}
-
 std::int64_t ArrayPlan::bytes() const {
-  return narrow<std::int64_t>(product(shape)) * size_bytes(type);
+  return narrow<std::int64_t>(product(shape) * size_bytes(type));
 }
 
-void create_hdf5_output(const std::string& out_path, const std::vector<ArrayPlan>& arrays) {
+void create_hdf5_arrays(const std::string& path, const std::vector<ArrayPlan>& arrays) {
   std::int64_t bytes = 0;
   for (const ArrayPlan& array : arrays) bytes += array.bytes();
-  require_free_space(folder_of(out_path), bytes);
-  const std::string path = partial_of(out_path);
+  require_free_space(folder_of(path), bytes);
   const File file = File::open_write(path, true);  // first, for its clear errors
   create_file(path, arrays);
   reserve(file, file.size_bytes());
+}
+
+void create_hdf5_output(const std::string& out_path, const std::vector<ArrayPlan>& arrays) {
+  create_hdf5_arrays(partial_of(out_path), arrays);
 }
 
 Range bytes_of_array(const H5File& file, const std::string& path, const ArrayPlan& array) {
   const std::string subject = path + ":" + array.name;
   const H5Dataset dataset(H5Dopen2(file.get(), array.name.c_str(), H5P_DEFAULT), "H5Dopen2", subject);
   const std::vector<hsize_t> shape = shape_of(dataset, subject);
-  if (shape != array.shape || element_bytes(dataset, subject) != narrow<hsize_t>(size_bytes(array.type)))
+  if (shape != array.shape || element_bytes(dataset, subject) != size_bytes(array.type))
     throw Error(ErrorKind::data, subject + " is " + to_string(shape) + ", expected " +
                                      to_string(array.shape) + "; --no-resume starts over");
   return place_of(dataset, subject, narrow<hsize_t>(array.bytes()));

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/types.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/range.hpp"
 
@@ -12,19 +13,18 @@
 /// its part of them with pwrite, without HDF5.
 namespace mpishards::io {
 
-enum class ArrayType : std::uint8_t { i64, f32, u8 };
-std::int64_t size_bytes(ArrayType type);
-
 struct ArrayPlan {
   std::string name;
-  ArrayType type;
+  DType type;
   std::vector<hsize_t> shape;
 
   std::int64_t bytes() const;
 };
 
-/// Creates PATH.partial with these arrays, unfilled, and reserves their space, so that a full disk is noticed
-/// now. What lies under that name is replaced. @throws Error{cannot_create|permission}
+/// Creates a file with these arrays, unfilled, and reserves their space, so that a full disk is noticed now.
+/// What lies under that name is replaced. @throws Error{cannot_create|permission}
+void create_hdf5_arrays(const std::string& path, const std::vector<ArrayPlan>& arrays);
+/// The same under the name PATH.partial.
 void create_hdf5_output(const std::string& out_path, const std::vector<ArrayPlan>& arrays);
 
 /// Where an array lies in the file. @pre the caller holds the Hdf5Lock

@@ -112,6 +112,11 @@ Target target_of(const H5File& file, const std::string& path, const std::string&
 
 }  // namespace
 
+bool has_hdf5_signature(const std::string& path) {
+  const Hdf5Lock lock;
+  return H5Fis_hdf5(path.c_str()) > 0;
+}
+
 void require_hdf5_signature(const File& file) {
   const std::int64_t size = file.size_bytes();
   std::array<char, kSignature.size()> found{};

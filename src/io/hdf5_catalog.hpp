@@ -11,6 +11,8 @@ namespace mpishards::io {
 /// @throws Error{data} saying what the file starts with, unless HDF5's signature stands at byte 0, 512, 1024,
 /// ...
 void require_hdf5_signature(const File& file);
+/// False too where there is no file. @pre the caller does not hold the Hdf5Lock
+bool has_hdf5_signature(const std::string& path);
 
 /// Paths of the data sets in a file ("/train"), at most a few hundred. Links to other files are not followed.
 /// @pre the caller holds the Hdf5Lock

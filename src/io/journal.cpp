@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
@@ -17,6 +16,7 @@
 #include <string_view>
 
 #include "core/error.hpp"
+#include "core/hex.hpp"
 #include "core/narrow.hpp"
 
 namespace mpishards::io {
@@ -27,12 +27,6 @@ using nlohmann::json;
 
 std::string journal_path(const std::string& out_path) {
   return out_path + ".journal";
-}
-
-std::string hex(std::uint64_t value) {
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
-  return text;
 }
 
 // --- records
@@ -203,8 +197,8 @@ bool lock_or_throw(const File& file, const std::string& out_path) {
 
 }  // namespace
 
-OutputLock OutputLock::acquire(const std::string& out_path) {
-  require_output_place(out_path);
+OutputLock OutputLock::acquire(const std::string& out_path, OutputKind kind) {
+  require_output_place(out_path, kind);
   const std::string path = out_path + ".lock";
   for (;;) {
     OutputLock lock;
@@ -263,16 +257,20 @@ void Journal::remove(const std::string& out_path) {
   if (error) throw Error(ErrorKind::io, "can't remove " + journal_path(out_path) + ": " + error.message());
 }
 
-std::vector<Range> Journal::unfinished(std::int64_t nq) const {
+std::vector<Range> ranges_between(const std::vector<Range>& ranges, std::int64_t count) {
   std::vector<Range> missing;
   std::int64_t at = 0;
-  for (const Range& range : finished_) {
-    if (range.begin >= nq) break;
+  for (const Range& range : ranges) {
+    if (range.begin >= count) break;
     if (range.begin > at) missing.push_back({at, range.begin});
     at = range.end;
   }
-  if (at < nq) missing.push_back({at, nq});
+  if (at < count) missing.push_back({at, count});
   return missing;
+}
+
+std::vector<Range> Journal::unfinished(std::int64_t nq) const {
+  return ranges_between(finished_, nq);
 }
 
 void Journal::finish(Range queries) {
@@ -299,6 +297,16 @@ void Journal::record_block(const Block& block) {
               {"begin", block.queries.begin},
               {"end", block.queries.end},
               {"parts", parts}}
+             .dump());
+}
+
+Journal::Step Journal::step(const std::string& name) const {
+  const auto found = steps_.find(name);
+  return found == steps_.end() ? Step() : found->second;
+}
+
+void Journal::record_step(const std::string& name, Range rows, const std::vector<std::uint64_t>& hashes) {
+  append(json{{"type", "step"}, {"step", name}, {"begin", rows.begin}, {"end", rows.end}, {"hashes", hashes}}
              .dump());
 }
 
@@ -347,6 +355,12 @@ void Journal::apply(const std::string& record_json) {
     Block block{{record.at("row_begin"), record.at("row_end")}, {record.at("begin"), record.at("end")}, {}};
     for (const json& part : record.at("parts")) block.parts.push_back({part.at(0), part.at(1)});
     blocks_.push_back(std::move(block));
+  } else if (type == "step") {
+    Step& step = steps_[record.at("step")];
+    insert_range(step.rows, {record.at("begin"), record.at("end")});
+    const std::vector<std::uint64_t> hashes = record.at("hashes");
+    step.hashes.resize(hashes.size());
+    for (std::size_t i = 0; i < hashes.size(); ++i) step.hashes[i] += hashes[i];
   } else if (type == "publishing") {
     is_publishing_ = true;
   } else if (type == "symmetrized") {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,7 +21,7 @@ class OutputLock {
  public:
   OutputLock() = default;
   /// @throws Error{cannot_create} naming host and process of the holder
-  static OutputLock acquire(const std::string& out_path);
+  static OutputLock acquire(const std::string& out_path, OutputKind kind = OutputKind::file);
   OutputLock(OutputLock&&) noexcept = default;
   OutputLock& operator=(OutputLock&&) noexcept = default;
   ~OutputLock();
@@ -31,6 +32,9 @@ class OutputLock {
   File file_;
   bool is_exclusive_ = false;
 };
+
+/// Smallest ranges of [0, count) that none of some sorted disjoint ranges covers.
+std::vector<Range> ranges_between(const std::vector<Range>& ranges, std::int64_t count);
 
 /// Progress of a run, in OUT.journal: one JSON record a line, each with its own checksum; a torn last line is
 /// ignored.
@@ -88,6 +92,16 @@ class Journal {
   const std::vector<Block>& blocks() const { return blocks_; }
   void record_block(const Block& block);
 
+  /// A step of a job that takes several over the same rows: which rows are done, and the sums modulo 2^64
+  /// of the hashes that were recorded with them.
+  struct Step {
+    std::vector<Range> rows;  // sorted, disjoint
+    std::vector<std::uint64_t> hashes;
+  };
+  /// Empty where nothing of a step is done.
+  Step step(const std::string& name) const;
+  void record_step(const std::string& name, Range rows, const std::vector<std::uint64_t>& hashes);
+
   /// Whether the whole result lies in OUT.partial, or in OUT already.
   bool is_publishing() const { return is_publishing_; }
   void record_publishing();
@@ -112,6 +126,7 @@ class Journal {
   std::optional<Checkpoint> checkpoint_;
   std::vector<std::pair<std::string, std::uint64_t>> content_hashes_;
   std::vector<Block> blocks_;
+  std::map<std::string, Step> steps_;
   bool is_publishing_ = false;
   std::optional<std::int64_t> symmetrized_entries_;
   int resumes_ = 0;

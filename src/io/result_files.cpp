@@ -84,7 +84,7 @@ std::string folder_of(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
-void require_output_place(const std::string& out_path) {
+void require_output_place(const std::string& out_path, OutputKind kind) {
   const std::string folder = folder_of(out_path);
   struct stat status {};
   if (::stat(folder.c_str(), &status) != 0) {
@@ -100,8 +100,11 @@ void require_output_place(const std::string& out_path) {
   if (::access(folder.c_str(), W_OK | X_OK) != 0)
     throw Error(errno == EACCES ? ErrorKind::permission : ErrorKind::cannot_create,
                 "can't write into folder " + folder + " of output " + out_path + ": " + std::strerror(errno));
-  if (::stat(out_path.c_str(), &status) == 0 && S_ISDIR(status.st_mode))
+  if (::stat(out_path.c_str(), &status) != 0) return;
+  if (kind == OutputKind::file && S_ISDIR(status.st_mode))
     throw Error(ErrorKind::cannot_create, "output " + out_path + " is a directory, expected a file name");
+  if (kind == OutputKind::directory && !S_ISDIR(status.st_mode))
+    throw Error(ErrorKind::cannot_create, "output " + out_path + " is a file, expected a directory's name");
 }
 
 std::vector<std::string> result_paths(const std::string& out_path, ResultFormat format) {

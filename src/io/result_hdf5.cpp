@@ -28,11 +28,11 @@ struct ResultArrays {
 ResultArrays arrays_of(ResultFormat format, std::int64_t nq, std::int64_t k) {
   const std::vector<hsize_t> matrix = {narrow<hsize_t>(nq), narrow<hsize_t>(k)};
   if (format != ResultFormat::csr)
-    return {{"neighbors", ArrayType::i64, matrix}, {"distances", ArrayType::f32, matrix}, {}};
+    return {{"neighbors", DType::i64, matrix}, {"distances", DType::f32, matrix}, {}};
   const std::vector<hsize_t> flat = {narrow<hsize_t>(nq * k)};
-  return {{"indices", ArrayType::i64, flat},
-          {"data", ArrayType::f32, flat},
-          {{"indptr", ArrayType::i64, {narrow<hsize_t>(nq + 1)}}}};
+  return {{"indices", DType::i64, flat},
+          {"data", DType::f32, flat},
+          {{"indptr", DType::i64, {narrow<hsize_t>(nq + 1)}}}};
 }
 
 /// Fills the row starts of a sparse matrix whose rows have k entries each.

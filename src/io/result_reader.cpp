@@ -8,6 +8,7 @@
 #include "io/csr_file.hpp"
 #include "io/hdf5_arrays.hpp"
 #include "io/hdf5_attributes.hpp"
+#include "io/hdf5_catalog.hpp"
 #include "io/results_writer.hpp"
 #include "io/try_in_child.hpp"
 #include "io/vector_source.hpp"
@@ -141,6 +142,13 @@ class SparseResult final : public OpenedResult {
  public:
   explicit SparseResult(const std::string& path) : matrix_(open_csr(path)) {
     const Attributes& attributes = matrix_->attributes();
+    if (attributes.contains("eps"))
+      throw Error(
+          ErrorKind::data,
+          path +
+              " holds all rows within a distance, not the k nearest, and is not compared with another "
+              "file; judge it by mpishards eval " +
+              path + " --oracle N");
     const std::string symmetrized = text_attribute(attributes, "symmetrized");
     if (symmetrized == "mutual")
       throw Error(ErrorKind::data,
@@ -318,26 +326,15 @@ std::unique_ptr<ResultReader> open_npy_result(const std::string& path) {
   return std::make_unique<SourceResult>(neighbors, exists(distances) ? distances : "", std::move(attributes));
 }
 
-bool has_hdf5_signature(const std::string& path) {
-  const Hdf5Lock lock;
-  return H5Fis_hdf5(path.c_str()) > 0;
-}
-
-bool has_indptr(const std::string& path) {
-  const Hdf5Lock lock;
-  return has_array(open_hdf5_read(path), path, "indptr");
-}
-
 /// Opened in a child before it is opened here, for a damaged file can bring the HDF5 library down.
 std::unique_ptr<ResultReader> open_hdf5_result(const std::string& path) {
+  if (holds_csr(path)) return std::make_unique<SparseResult>(path);
   try_in_child(path, [&] {
-    if (has_indptr(path)) return;
     const Hdf5Result result(path);
     if (result.nq() == 0) return;
     result.read(0, 1);
     result.read(result.nq() - 1, result.nq());
   });
-  if (has_indptr(path)) return std::make_unique<SparseResult>(path);
   return std::make_unique<Hdf5Result>(path);
 }
 

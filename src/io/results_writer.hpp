@@ -46,9 +46,11 @@ struct ResultLayout {
   static ResultLayout deserialize(const std::string& text);
 };
 
-/// Checks that OUT can be a file where it is to lie, before any work is done.
-/// @throws Error{cannot_create} if its folder is missing or OUT is a directory; Error{permission}
-void require_output_place(const std::string& out_path);
+enum class OutputKind : std::uint8_t { file, directory };
+
+/// Checks that OUT can be a file, or a directory, where it is to lie, before any work is done.
+/// @throws Error{cannot_create} if its folder is missing or OUT is of the other kind; Error{permission}
+void require_output_place(const std::string& out_path, OutputKind kind = OutputKind::file);
 
 /// Creates OUT.partial with space for nq x k (reserved on disk, so that a full disk is noticed now), or
 /// adopts the one that a stopped run left. Only one process (rank 0) calls this.

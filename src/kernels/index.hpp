@@ -24,6 +24,19 @@ struct RowIds {
   }
 };
 
+/// Rows of a shard by the list of an inverted file that they belong to.
+struct RowLists {
+  std::int64_t first_list = 0;  // number of the list that the first rows belong to
+  // Rows starts[i]..starts[i + 1] are of list first_list + i; empty: no lists.
+  std::span<const std::int64_t> starts;
+
+  std::int64_t count() const { return starts.empty() ? 0 : std::ssize(starts) - 1; }
+};
+
+/// Lists that queries look into: nq x nprobe list numbers, the nearest list first. Lists that a shard does
+/// not hold, and negative numbers (padding), are skipped; a list named twice is looked into once.
+using Probes = MatrixView<const std::int32_t>;
+
 /// What a search did, summed over queries and shards; adding two is adding their work.
 struct SearchCounters {
   std::int64_t queries = 0;     // query x shard pairs searched
@@ -65,22 +78,32 @@ class Index {
  public:
   virtual ~Index() = default;
 
-  /// Takes the rows by reference: `base` and `ids` must outlive the index or the next build.
+  /// Takes the rows by reference: `base`, `ids` and `lists` must outlive the index or the next build.
   ///
   /// May be called again with other rows (streaming); scratch memory is kept.
-  /// @param base  nb x d, host, any vector dtype; every value is finite; nb may be 0
-  virtual void build(TypedView base, RowIds ids) = 0;
+  /// @param base   nb x d, host, any vector dtype; every value is finite; nb may be 0
+  /// @param lists  of all rows, in order; lists may have no rows, and the first and the last one may go on in
+  ///               other shards. An index type that has no use for lists ignores them.
+  /// @throws Error{internal} where an inverted file gets no lists, or lists that are not those of nb rows
+  virtual void build(TypedView base, RowIds ids, RowLists lists) = 0;
+  void build(TypedView base, RowIds ids) { build(base, ids, {}); }
 
   /// Finds the k best rows of every query, exactly: order and distances of fp64 arithmetic on the stored
   /// values, rounded once to float32, ties by smaller id.
   ///
   /// @param queries  nq x d, host; every value is finite
+  /// @param probes   nq x nprobe: only rows of these lists are looked at; empty where the index has no lists
   /// @param bound    empty, or nq distances: entries worse than bound[q] may be left out of row q (equal ones
   /// may not),
   ///                 because k neighbors at least that good are known elsewhere
   /// @param[out] out nq x k; best first; padded with kNoNeighbor and worst_distance(metric)
   /// @pre  queries.cols == d of build (or nb == 0); 1 <= k; bound is empty or nq long
-  virtual void search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) = 0;
+  /// @throws Error{internal} for probes where there are no lists, and the other way round
+  virtual void search(MatrixView<const float> queries, Probes probes, std::span<const float> bound,
+                      TopK& out) = 0;
+  void search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) {
+    search(queries, {}, bound, out);
+  }
 
   /// Finds all rows within the limit of every query, exactly, each query's ordered by Closer.
   ///

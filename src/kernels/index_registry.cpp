@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "kernels/cpu/flat.hpp"
+#include "kernels/cpu/ivf.hpp"
 #include "kernels/index.hpp"
 
 namespace mpishards::kernels {
@@ -11,6 +12,7 @@ namespace {
 
 constexpr std::array kIndexes = {
     IndexRow{"flat", "cpu", cpu::make_flat, "exact; float32 screen with a proof, re-ranked in double"},
+    IndexRow{"ivf", "cpu", cpu::make_ivf, "inverted file: exact inside the probed lists, by the same proof"},
 };
 
 constexpr std::array<std::string_view, 2> kEngines = {"cpu", "cuda"};

@@ -1,20 +1,25 @@
 #include "kernels/search_plan.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "kernels/cpu/chunk_search.hpp"
+#include "kernels/cpu/list_search.hpp"
 #include "kernels/cpu/range_search.hpp"
 #include "kernels/cpu/row_norms.hpp"
 
 namespace mpishards::kernels {
 namespace {
 
-// Packing a base row costs about as much as screening it against 8 queries.
-constexpr std::int64_t kMaxQueryTile = 510;
+// Of packed queries, which pass over every block of base rows: at d = 128 half of a 512 KiB L2.
+constexpr std::int64_t kMaxQueryTile = 512;
 constexpr std::int64_t kMaxBaseTile = 1024;
 // All candidate buffers of one thread.
 constexpr std::int64_t kBufferBytes = std::int64_t{32} << 20;
+constexpr std::int64_t kListBufferBytes = std::int64_t{64} << 20;
+// Below this a matrix product is narrow enough that sharing the base keeps the cores busier.
+constexpr std::int64_t kFewQueries = 16;
 
 std::int64_t clamp(std::int64_t value, std::int64_t low, std::int64_t high) {
   return std::max(low, std::min(value, high));
@@ -32,7 +37,10 @@ std::int64_t buffer_entries(std::int64_t k) {
 /// Rows that seed the thresholds: a small part of the work, and enough of them for a useful k-th best.
 std::int64_t sample_rows(std::int64_t nb, std::int64_t k) {
   const std::int64_t rows = clamp(nb / 64, std::max<std::int64_t>(1024, 4 * k), 8192);
-  return rows * 8 <= nb ? rows : 0;
+  if (rows * 8 <= nb) return rows;
+  // Of few rows, too: each sampled one is a candidate, and k * nb / few others stay.
+  const auto few = static_cast<std::int64_t>(std::sqrt(static_cast<double>(k) * static_cast<double>(nb)));
+  return few * 8 <= nb ? few : 0;
 }
 
 }  // namespace
@@ -46,11 +54,10 @@ CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits)
   // Chunks of equal size, as many for each thread.
   const std::int64_t rounds = std::max<std::int64_t>(1, ceil_div(shape.nq, affordable * limits.threads));
   const std::int64_t share = ceil_div(shape.nq, rounds * limits.threads);
-  // Below this a matrix product is narrow enough that sharing the base keeps the cores busier.
-  constexpr std::int64_t kFewQueries = 16;
   plan.split_base = limits.threads > 1 && share < kFewQueries && shape.nq <= affordable &&
                     shape.nb >= limits.threads * kMaxBaseTile;
   plan.query_tile = clamp(plan.split_base ? shape.nq : share, 1, affordable);
+  plan.chunk_queries = plan.query_tile;
   plan.base_tile = clamp(shape.nb, 1, kMaxBaseTile);
   plan.sample_rows = sample_rows(shape.nb, k);
   complete_plan(plan, shape, limits);
@@ -76,6 +83,29 @@ CpuSearchPlan plan_cpu_range_search(SearchShape shape, const CpuLimits& limits) 
   plan.sample_rows = 0;
   plan.scratch_bytes =
       shape.nq + limits.threads * cpu::RangeSearch::bytes_for(plan, shape, cpu::find_isa(limits.isa));
+  return plan;
+}
+
+CpuSearchPlan plan_cpu_list_search(const ListSearchShape& shape, const CpuLimits& limits) {
+  CpuSearchPlan plan;
+  plan.by_list = true;
+  const SearchShape& rows = shape.rows;
+  plan.buffer_entries = buffer_entries(clamp(rows.k, 1, std::max<std::int64_t>(rows.nb, 1)));
+  const auto bytes_per_query = plan.buffer_entries * static_cast<std::int64_t>(sizeof(cpu::Candidate));
+  const std::int64_t affordable = std::max<std::int64_t>(kListBufferBytes / bytes_per_query, 1);
+  const std::int64_t rounds = std::max<std::int64_t>(1, ceil_div(rows.nq, affordable * limits.threads));
+  const std::int64_t share = std::max<std::int64_t>(1, ceil_div(rows.nq, rounds * limits.threads));
+  plan.split_base = limits.threads > 1 && rows.nq >= 1 && share < kFewQueries && rows.nq <= affordable;
+  // Chunks are cut to screen as many rows: of short lists go more queries into one.
+  plan.chunk_queries = plan.split_base ? rows.nq : std::min(share + share / 4, affordable);
+  plan.query_tile = std::min(plan.chunk_queries, kMaxQueryTile);
+  plan.base_tile = clamp(rows.nb, 1, kMaxBaseTile);
+  constexpr auto kPerQuery = static_cast<std::int64_t>(sizeof(cpu::ProbingQuery) + sizeof(char));
+  const std::int64_t chunks = ceil_div(rows.nq, plan.chunk_queries) + limits.threads;
+  plan.index_bytes = cpu::RowNorms::bytes_for(rows.nb);
+  plan.scratch_bytes = rows.nq * kPerQuery + 2 * chunks * static_cast<std::int64_t>(sizeof(std::size_t)) +
+                       cpu::ProbeWalk::bytes_for(shape.n_lists) +
+                       limits.threads * cpu::ListSearch::bytes_for(plan, shape, cpu::find_isa(limits.isa));
   return plan;
 }
 

@@ -23,13 +23,22 @@ struct CpuLimits {
   std::string_view isa = "auto";  // CPU kernel family
 };
 
-/// Tiles of the flat CPU search: a printable value, pure arithmetic.
+/// Size of one search inside a shard whose rows lie in lists.
+struct ListSearchShape {
+  SearchShape rows;          // nb of all lists together
+  std::int64_t n_lists = 0;  // of this shard
+  std::int64_t nprobe = 0;   // lists that a query looks into, in all shards
+};
+
+/// Tiles of a CPU search: a printable value, pure arithmetic.
 struct CpuSearchPlan {
   std::int64_t query_tile = 0;      // queries of one matrix product
+  std::int64_t chunk_queries = 0;   // queries whose candidates a thread holds at once
   std::int64_t base_tile = 0;       // base rows of one matrix product
   std::int64_t buffer_entries = 0;  // candidates kept per query before they are pruned
   std::int64_t sample_rows = 0;     // rows spread over the shard that seed the thresholds; 0: none
   bool split_base = false;          // few queries: threads share the base instead of the queries
+  bool by_list = false;             // products are of one list and the queries that look into it
   std::int64_t index_bytes = 0;     // norms beside the base rows
   std::int64_t scratch_bytes = 0;   // all threads' tiles and candidate buffers
 };
@@ -42,6 +51,10 @@ void complete_plan(CpuSearchPlan& plan, const SearchShape& shape, const CpuLimit
 
 /// Tiles and bytes of a search for all rows within a limit; shape.k does not matter.
 CpuSearchPlan plan_cpu_range_search(SearchShape shape, const CpuLimits& limits);
+
+/// Tiles and bytes of a search inside probed lists: chunks of queries as large as memory allows, for a list's
+/// product is as wide as the part of the chunk that looks into it.
+CpuSearchPlan plan_cpu_list_search(const ListSearchShape& shape, const CpuLimits& limits);
 
 std::string to_string(const CpuSearchPlan& plan);
 

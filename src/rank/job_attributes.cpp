@@ -2,23 +2,16 @@
 
 #include <algorithm>
 #include <array>
-#include <cinttypes>
-#include <cstdio>
 #include <ctime>
 #include <vector>
 
+#include "core/hex.hpp"
 #include "core/version.hpp"
 #include "rank/job_output.hpp"
 
 namespace mpishards::rank {
 
 namespace {
-
-std::string hex(std::uint64_t value) {
-  std::array<char, 17> text{};
-  std::snprintf(text.data(), text.size(), "%016" PRIx64, value);
-  return text.data();
-}
 
 std::string joined_names(const std::vector<io::InputSpec>& specs) {
   std::string text;
@@ -38,7 +31,8 @@ std::string distance_name(Metric metric) {
   return "";
 }
 
-/// Different hosts, in rank order, separated by commas.
+}  // namespace
+
 std::string hosts_of(const std::vector<RankReport>& ranks) {
   std::vector<std::string> hosts;
   for (const RankReport& rank : ranks)
@@ -48,8 +42,6 @@ std::string hosts_of(const std::vector<RankReport>& ranks) {
   return text;
 }
 
-}  // namespace
-
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -57,6 +49,20 @@ std::string utc_now() {
   std::array<char, 32> text{};
   std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text.data();
+}
+
+io::Attributes origin_attributes(const SearchJobConfig& config, const std::string& started) {
+  return {
+      {"base", joined_names(config.base)},
+      {"base_identity", identities_json(config.base)},
+      {"command_line", config.command_line},
+      {"working_folder", config.working_folder},
+      {"configuration", config.configuration},
+      {"version", std::string(version())},
+      {"revision", std::string(revision())},
+      {"started", started},
+      {"ended", utc_now()},
+  };
 }
 
 io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs& inputs,
@@ -68,9 +74,7 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
       {"nq", summary.shape.nq},
       {"nb", inputs.base->rows()},
       {"d", summary.shape.d},
-      {"base", joined_names(config.base)},
       {"queries", joined_names(config.queries)},
-      {"base_identity", identities_json(config.base)},
       {"queries_identity", identities_json(config.queries)},
       {"base_content_hash", hex(facts.base_hash)},
       {"queries_content_hash", hex(facts.queries_hash)},
@@ -88,20 +92,30 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
       {"merge", summary.merge},
       {"n_ranks", std::int64_t{summary.shape.n_ranks}},
       {"hosts", hosts_of(summary.ranks)},
-      {"command_line", config.command_line},
-      {"working_folder", config.working_folder},
-      {"configuration", config.configuration},
-      {"version", std::string(version())},
-      {"revision", std::string(revision())},
-      {"started", facts.started},
-      {"ended", utc_now()},
       {"resumes", std::int64_t{summary.resumes}},
   };
+  attributes.merge(origin_attributes(config, facts.started));
+  if (inputs.lists) {
+    attributes["index_directory"] = config.index_directory;
+    attributes["nlist"] = inputs.lists->count();
+    attributes["nprobe"] = summary.nprobe;
+    attributes["recall_queries"] = summary.recall.queries;
+    if (summary.recall.queries > 0) {
+      attributes["recall"] = summary.recall.recall;
+      attributes["recall_low"] = summary.recall.low;
+      attributes["recall_high"] = summary.recall.high;
+    }
+  }
   if (!config.range) return attributes;
   attributes.erase("k");
   attributes["eps"] = static_cast<double>(config.range->eps);
   if (config.range->pairs != kernels::RangePairs::all)
     attributes["pairs"] = std::string(config.range->pairs == kernels::RangePairs::later ? "once" : "both");
+  if (const auto& found = summary.clusters) {
+    attributes["clusters"] = found->clusters;
+    attributes["largest_cluster"] = found->largest;
+    attributes["removed_rows"] = found->removed;
+  }
   return attributes;
 }
 

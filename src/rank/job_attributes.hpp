@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "io/results_writer.hpp"
 #include "rank/job_inputs.hpp"
@@ -21,6 +22,12 @@ struct RunFacts {
 /// Where a result comes from, for its attributes (docs/result-format.md has the list).
 io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs& inputs,
                                  const SearchSummary& summary, const RunFacts& facts);
+
+/// The part of it that every output has: base, command line, configuration, version and times.
+io::Attributes origin_attributes(const SearchJobConfig& config, const std::string& started);
+
+/// Different hosts, in rank order, separated by commas.
+std::string hosts_of(const std::vector<RankReport>& ranks);
 
 /// "2026-03-01T12:00:00Z"
 std::string utc_now();

@@ -41,6 +41,19 @@ void check_shapes(const io::VectorSource& base, const io::VectorSource& queries)
                                      "): both must have the same dimension");
 }
 
+io::IndexManifest open_index(const SearchJobConfig& config) {
+  io::IndexManifest index = io::read_index(config.index_directory);
+  if (index.metric != config.metric)
+    throw Error(ErrorKind::data, config.index_directory + " is an index for --metric " +
+                                     std::string(to_string(index.metric)) + ", not for " +
+                                     std::string(to_string(config.metric)) +
+                                     "; leave --metric out, or build another index");
+  if (config.index != "flat" && config.index != index.type)
+    throw Error(ErrorKind::data, config.index_directory + " is an index of type " + index.type + ", not " +
+                                     config.index + "; leave --index out");
+  return index;
+}
+
 io::Range query_rows_of(const SearchJobConfig& config, const io::VectorSource& queries) {
   if (!config.queries_range) return {0, queries.rows()};
   const io::Range range = *config.queries_range;
@@ -111,6 +124,7 @@ JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& c
   comm::agree(comm, [&] {
     if (config.k < 1)
       throw Error(ErrorKind::usage, "k = " + std::to_string(config.k) + ", but it must be at least 1");
+    if (!config.index_directory.empty()) inputs.index = open_index(config);
     inputs.base = io::open_sources(config.base);
     inputs.queries = io::open_sources(config.queries);
     check_shapes(*inputs.base, *inputs.queries);
@@ -127,6 +141,8 @@ JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& c
                       std::to_string(inputs.base->rows() - 1) + " others; name a smaller -k");
     inputs.warnings = input_warnings(config, inputs, comm.size());
   });
+  if (inputs.index && config.index != "flat")
+    inputs.lists = load_lists(config.index_directory, *inputs.index, comm);
   return inputs;
 }
 
@@ -158,11 +174,19 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
   shape.dtype = inputs.base->dtype();
   shape.nq = inputs.query_rows.end - inputs.query_rows.begin;
   shape.k = config.range ? 0 : config.k;
-  if (config.range) shape.eps = config.range->eps;
+  if (config.range) {
+    shape.eps = config.range->eps;
+    shape.has_clusters = config.range->has_clusters;
+  }
   shape.n_ranks = comm.size();
   shape.batch = config.batch;
   shape.has_ids = inputs.base->has_ids() && !config.exclude_self;
   shape.exclude_self = config.exclude_self;
+  shape.symmetrized = config.symmetry != Symmetry::directed;
+  if (inputs.lists) {
+    shape.lists = inputs.lists->count();
+    shape.nprobe = std::min(config.nprobe, shape.lists);
+  }
   const int own_threads = config.threads > 0 ? config.threads : default_threads(host);
   shape.threads = narrow<int>(comm.max(std::int64_t{own_threads}));
   shape.memory_bytes = config.memory_bytes > 0

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "io/index_directory.hpp"
 #include "io/vector_source.hpp"
+#include "rank/inverted_lists.hpp"
 #include "rank/search_job.hpp"
 
 namespace mpishards::rank {
@@ -14,8 +17,10 @@ namespace mpishards::rank {
 struct JobInputs {
   std::unique_ptr<io::VectorSource> base;
   std::unique_ptr<io::VectorSource> queries;
-  io::Range base_rows;   // that this job searches: all, or one part of an array job
-  io::Range query_rows;  // that it answers
+  io::Range base_rows;                     // that this job searches: all, or one part of an array job
+  io::Range query_rows;                    // that it answers
+  std::optional<io::IndexManifest> index;  // where the base is an index directory
+  std::optional<InvertedLists> lists;      // where the search looks into some of its lists
   std::vector<std::string> warnings;
 };
 

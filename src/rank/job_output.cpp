@@ -113,7 +113,38 @@ std::string identities_json(const std::vector<io::InputSpec>& specs) {
   return list.dump();
 }
 
+namespace {
+
+/// The inputs' names, sizes, times and checksums.
+void add_inputs(io::Journal::Identity& identity, const std::string& role,
+                const std::vector<io::InputSpec>& specs) {
+  identity.emplace_back("number of " + role + " files", std::to_string(specs.size()));
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    const std::string name = io::to_string(specs[i]);
+    const io::InputIdentity file = io::identify(specs[i].path);
+    identity.emplace_back(role + " file " + std::to_string(i), name);
+    identity.emplace_back(role + " " + name + " size", std::to_string(file.size_bytes));
+    identity.emplace_back(role + " " + name + " modification time", std::to_string(file.mtime_ns));
+    identity.emplace_back(role + " " + name + " checksum", std::to_string(file.checksum));
+  }
+}
+
+io::Journal::Identity identity_of_build(const SearchJobConfig& config) {
+  io::Journal::Identity identity = {
+      {"metric", std::string(to_string(config.metric))},
+      {"index", config.index},
+      {"training rows", std::to_string(config.build->training_rows)},
+      {"iterations", std::to_string(config.build->iterations)},
+      {"shards", std::to_string(config.build->shards)},
+  };
+  add_inputs(identity, "base", config.base);
+  return identity;
+}
+
+}  // namespace
+
 io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs& inputs) {
+  if (config.build) return identity_of_build(config);
   io::Journal::Identity identity = {
       {"metric", std::string(to_string(config.metric))},
       {"format", std::string(to_string(config.format))},
@@ -128,23 +159,18 @@ io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs
     std::snprintf(eps.data(), eps.size(), "%.9g", static_cast<double>(config.range->eps));
     identity.emplace_back("eps", eps.data());
     identity.emplace_back("pairs", std::to_string(static_cast<int>(config.range->pairs)));
+    if (config.range->has_clusters) identity.emplace_back("clusters", "found");
   } else {
     identity.emplace_back("k", std::to_string(config.k));
   }
+  if (inputs.lists && config.nprobe > 0) identity.emplace_back("nprobe", std::to_string(config.nprobe));
+  if (inputs.lists && config.nprobe == 0) {
+    identity.emplace_back("recall", std::to_string(config.recall));
+    identity.emplace_back("recall queries", std::to_string(config.recall_queries));
+  }
   if (config.symmetry != Symmetry::directed) identity.emplace_back("symmetrize", to_string(config.symmetry));
-  const auto add_inputs = [&identity](const std::string& role, const std::vector<io::InputSpec>& specs) {
-    identity.emplace_back("number of " + role + " files", std::to_string(specs.size()));
-    for (std::size_t i = 0; i < specs.size(); ++i) {
-      const std::string name = io::to_string(specs[i]);
-      const io::InputIdentity file = io::identify(specs[i].path);
-      identity.emplace_back(role + " file " + std::to_string(i), name);
-      identity.emplace_back(role + " " + name + " size", std::to_string(file.size_bytes));
-      identity.emplace_back(role + " " + name + " modification time", std::to_string(file.mtime_ns));
-      identity.emplace_back(role + " " + name + " checksum", std::to_string(file.checksum));
-    }
-  };
-  add_inputs("base", config.base);
-  add_inputs("queries", config.queries);
+  add_inputs(identity, "base", config.base);
+  add_inputs(identity, "queries", config.queries);
   return identity;
 }
 

@@ -10,6 +10,7 @@
 #include "core/error.hpp"
 #include "kernels/index.hpp"
 #include "kernels/search_plan.hpp"
+#include "rank/clusters.hpp"
 
 namespace mpishards::rank {
 
@@ -34,9 +35,17 @@ std::int64_t stored_row_bytes(const JobShape& shape) {
   return shape.d * static_cast<std::int64_t>(size_bytes(shape.dtype)) + (shape.has_ids ? 8 : 0);
 }
 
+/// Rows that a query is compared with, centroids included, in a base of so many.
+double compared_rows(const JobShape& shape, std::int64_t rows) {
+  const auto all = static_cast<double>(rows);
+  if (shape.lists == 0) return all;
+  const auto lists = static_cast<double>(shape.lists);
+  return lists + all * static_cast<double>(shape.planned_nprobe()) / lists;
+}
+
 std::int64_t choose_batch(const JobShape& shape) {
   const double flops_a_query =
-      2.0 * static_cast<double>(ceil_div(std::max<std::int64_t>(shape.rows, 1), shape.n_ranks)) *
+      2.0 * compared_rows(shape, ceil_div(std::max<std::int64_t>(shape.rows, 1), shape.n_ranks)) *
       static_cast<double>(shape.d);
   const double wanted =
       std::clamp(kBatchFlops / flops_a_query, static_cast<double>(kMinBatch), static_cast<double>(kMaxBatch));
@@ -45,9 +54,13 @@ std::int64_t choose_batch(const JobShape& shape) {
 }
 
 kernels::CpuSearchPlan engine_plan(const JobShape& shape, std::int64_t rows, std::int64_t batch) {
-  return kernels::plan_cpu_search(
-      {.nb = rows, .nq = batch, .d = shape.d, .k = shape.searched_k(), .dtype = shape.dtype},
-      {.threads = shape.threads});
+  const kernels::SearchShape part{
+      .nb = rows, .nq = batch, .d = shape.d, .k = shape.searched_k(), .dtype = shape.dtype};
+  const kernels::CpuLimits limits{.threads = shape.threads};
+  if (shape.lists == 0) return kernels::plan_cpu_search(part, limits);
+  // Of lists of equal length a shard has its share, cut at both ends.
+  const std::int64_t lists = ceil_div(shape.lists * rows, std::max<std::int64_t>(shape.rows, 1)) + 1;
+  return kernels::plan_cpu_list_search({part, lists, shape.planned_nprobe()}, limits);
 }
 
 /// Hits that a rank may hold at once: a quarter of its memory, more of it brings nothing.
@@ -74,8 +87,12 @@ std::vector<MemoryItem> fixed_items(const JobShape& shape, std::int64_t rows, st
       {"answers of a batch and their exchange", 4 * batch * shape.searched_k() * kPairBytes},
       {"engine scratch", engine_plan(shape, rows, batch).scratch_bytes},
   };
+  if (shape.lists > 0) {
+    items.push_back({"lists that queries look into", 2 * batch * shape.planned_nprobe() * 4});
+    items.push_back({"centroids", shape.lists * (shape.d * 4 + 16)});
+  }
   if (resident_queries > 0) {
-    items.push_back({"resident queries", resident_queries * (shape.d + 1) * 4});
+    items.push_back({"resident queries", resident_queries * (shape.d + 1 + shape.planned_nprobe()) * 4});
     items.push_back(
         {"running answers", ceil_div(resident_queries, shape.n_ranks) * shape.searched_k() * kPairBytes});
   }
@@ -148,8 +165,24 @@ void shrink_batch_to_memory(JobPlan& plan, const JobShape& shape) {
     plan.batch = ceil_div(plan.batch, 2);
 }
 
+void plan_clusters(JobPlan& plan, const JobShape& shape) {
+  plan.result_bytes += shape.nq * kClusterBytesPerRow;
+  plan.cluster_bytes = cluster_bytes(shape.nq);
+  if (plan.cluster_bytes > shape.memory_bytes)
+    throw Error(ErrorKind::config, "--clusters holds " + std::to_string(kClusterBytesPerRow) +
+                                       " bytes a row, " + format_bytes(plan.cluster_bytes) +
+                                       " a rank, but --memory allows " + format_bytes(shape.memory_bytes) +
+                                       "; raise --memory or leave --clusters out");
+}
+
 std::string count(std::int64_t value) {
   return std::to_string(value);
+}
+
+/// How the queries meet a streamed base.
+std::string passes_text(const JobPlan& plan, const JobShape& shape) {
+  if (shape.eps) return "each read once and met by all queries";
+  return count(plan.passes) + " pass(es) of " + count(plan.queries_per_pass) + " resident queries";
 }
 
 }  // namespace
@@ -170,16 +203,27 @@ JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
 
   plan.read_bytes = plan.passes * shape.rows * stored_row_bytes(shape) + shape.nq * shape.d * 4;
   plan.result_bytes = shape.eps ? (shape.nq + 1) * 8 : shape.nq * shape.k * kPairBytes;
+  if (shape.has_clusters) plan_clusters(plan, shape);
   if (shape.eps) plan.max_hits = max_hits_of(shape);
   plan.scratch_bytes =
       plan.result_bytes +
       (plan.groups > 1 && !shape.eps ? 2 * plan.queries_per_pass * shape.searched_k() * kPairBytes : 0);
+  if (shape.symmetrized) {  // every edge may be there in both rows, and both graphs lie side by side
+    plan.result_bytes *= 2;
+    plan.scratch_bytes += plan.result_bytes;
+  }
   plan.flops =
-      2.0 * static_cast<double>(shape.nq) * static_cast<double>(shape.rows) * static_cast<double>(shape.d);
+      2.0 * static_cast<double>(shape.nq) * compared_rows(shape, shape.rows) * static_cast<double>(shape.d);
   if (roofs.flops_per_second > 0) plan.search_seconds = plan.flops / shape.n_ranks / roofs.flops_per_second;
   if (roofs.read_bytes_per_second > 0)
     plan.read_seconds = static_cast<double>(plan.read_bytes) / shape.n_ranks / roofs.read_bytes_per_second;
   return plan;
+}
+
+std::int64_t JobShape::planned_nprobe() const {
+  constexpr std::int64_t kUsualShare = 32;  // of the lists, where a recall decides
+  if (lists == 0) return 0;
+  return nprobe > 0 ? nprobe : ceil_div(lists, kUsualShare);
 }
 
 std::string wanted_text(const JobShape& shape) {
@@ -195,12 +239,14 @@ std::string to_string(const JobPlan& plan, const JobShape& shape) {
                      format_bytes(shape.rows * stored_row_bytes(shape)) + "), " + count(shape.nq) +
                      " queries, " + wanted_text(shape) + ", " + count(shape.n_ranks) + " rank(s) of " +
                      count(shape.threads) + " thread(s)\n";
+  if (shape.lists > 0)
+    text += count(shape.lists) + " lists, a query looks into " +
+            (shape.nprobe > 0 ? count(shape.nprobe) : std::string("as many as the recall takes")) + "\n";
   if (plan.groups == 1)
     text += "base resident: " + count(plan.rows_per_rank) + " rows a rank, read once";
   else
     text += "base streamed: " + count(plan.groups) + " groups of " + count(plan.rows_per_group) + " rows (" +
-            count(plan.rows_per_rank) + " a rank), " + count(plan.passes) + " pass(es) of " +
-            count(plan.queries_per_pass) + " resident queries";
+            count(plan.rows_per_rank) + " a rank), " + passes_text(plan, shape);
   text += "; batches of " + count(plan.batch) + " queries\n";
   text += "memory of one rank: " + format_bytes(plan.memory_bytes) + " of " +
           format_bytes(plan.memory_limit_bytes) + "\n";
@@ -210,6 +256,8 @@ std::string to_string(const JobPlan& plan, const JobShape& shape) {
                   format_bytes(item.bytes).c_str());
     text += line.data();
   }
+  if (shape.has_clusters)
+    text += "clusters: " + format_bytes(plan.cluster_bytes) + " a rank, once the search is over\n";
   text += "reads " + format_bytes(plan.read_bytes) + ", result " + format_bytes(plan.result_bytes) +
           ", disk while running " + format_bytes(plan.scratch_bytes) +
           (shape.eps ? "; each row within eps adds 12 B to the result and 12 B while running" : "") + "\n";

@@ -16,16 +16,22 @@ struct JobShape {
   DType dtype = DType::f32;  // of the base
   std::int64_t nq = 0;
   std::int64_t k = 0;
-  std::optional<float> eps;  // all rows within it are looked for instead of k
+  std::optional<float> eps = std::nullopt;  // all rows within it are looked for instead of k
+  bool has_clusters = false;                // and the components of the pairs
   int n_ranks = 1;
   int threads = 1;                // of one rank
   std::int64_t memory_bytes = 0;  // that one rank may hold
   std::int64_t batch = 0;         // queries a batch; 0: chosen
   bool has_ids = false;           // the file carries 8 bytes of id a row
+  std::int64_t lists = 0;         // that the rows lie in; 0: every row is looked at
+  std::int64_t nprobe = 0;        // of them a query looks into; 0: as many as a wanted recall needs
   bool exclude_self = false;      // the queries are the base's rows, none is its own neighbor
+  bool symmetrized = false;       // that graph is made undirected
 
   /// Neighbors that are looked for: a row's own self may be among them.
   std::int64_t searched_k() const { return exclude_self ? k + 1 : k; }
+  /// Lists a query looks into, as planned: where a recall decides, it is not known before it is measured.
+  std::int64_t planned_nprobe() const;
 };
 
 /// Speeds that turn a plan into time; zero where unknown.
@@ -54,9 +60,11 @@ struct JobPlan {
   std::int64_t max_hits = 0;  // rows within eps that one rank may hold at once; more: fewer queries at once
   std::vector<MemoryItem> memory;  // of one rank, by purpose
   std::int64_t memory_bytes = 0;   // their sum
+  std::int64_t cluster_bytes = 0;  // of one rank, when all else is given back
   std::int64_t memory_limit_bytes = 0;
   std::int64_t read_bytes = 0;     // all ranks, all passes
-  std::int64_t result_bytes = 0;   // of the finished file; with eps without the hits, which nobody knows yet
+  std::int64_t result_bytes = 0;   // of the finished file; with eps without the hits, which nobody knows yet;
+                                   // of an undirected graph at most
   std::int64_t scratch_bytes = 0;  // on disk while the job runs: the result and, if streamed, two checkpoints
   double flops = 0;                // all ranks
   double search_seconds = 0;       // expected; 0 where the roof is unknown

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "rank/job_plan.hpp"
 #include "rank/query_pass.hpp"
@@ -11,7 +12,8 @@ namespace mpishards::rank {
 
 /// How far a run is.
 struct Progress {
-  std::int64_t queries_done = 0;  // weighted by the share of the base that they have seen
+  std::string_view unit = "queries";  // what is counted
+  std::int64_t queries_done = 0;      // weighted by the share of the base that they have seen
   std::int64_t queries_total = 0;
   std::int64_t groups_done = 0;
   std::int64_t groups_total = 0;

@@ -1,5 +1,8 @@
 #include "rank/query_reader.hpp"
 
+#include <cstring>
+
+#include "comm/agree.hpp"
 #include "core/convert.hpp"
 #include "core/error.hpp"
 #include "core/timer.hpp"
@@ -32,6 +35,19 @@ void QueryReader::prefetch(io::Range rows) {
 QueryBatch QueryReader::take(io::Range rows) {
   if (next_.valid() && prefetched_ == rows) return next_.get();
   return read(rows);
+}
+
+Matrix read_queries_everywhere(QueryReader* reader, const std::vector<std::int64_t>& rows, std::int64_t d,
+                               const comm::Communicator& comm) {
+  Matrix queries(DType::f32, std::ssize(rows), d);
+  comm::agree(comm, [&] {
+    for (std::size_t i = 0; comm.is_root() && i < rows.size(); ++i) {
+      const QueryBatch one = reader->take({rows[i], rows[i] + 1});
+      std::memcpy(queries.data() + i * one.queries.bytes(), one.queries.data(), one.queries.bytes());
+    }
+  });
+  comm.broadcast_bytes(queries.data(), queries.bytes());
+  return queries;
 }
 
 }  // namespace mpishards::rank

@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <future>
+#include <vector>
 
+#include "comm/communicator.hpp"
 #include "core/matrix_view.hpp"
 #include "io/journal.hpp"
 #include "io/vector_source.hpp"
@@ -38,5 +40,12 @@ class QueryReader {
   io::Range prefetched_;
   std::future<QueryBatch> next_;
 };
+
+/// Some queries, on every rank. Collective over comm.
+/// @param reader  on root; elsewhere ignored
+/// @param rows    of the query file(s), the same on every rank
+/// @return rows.size() x d, float32
+Matrix read_queries_everywhere(QueryReader* reader, const std::vector<std::int64_t>& rows, std::int64_t d,
+                               const comm::Communicator& comm);
 
 }  // namespace mpishards::rank

@@ -10,6 +10,7 @@
 #include "core/error.hpp"
 #include "core/timer.hpp"
 #include "kernels/roof.hpp"
+#include "rank/clusters.hpp"
 #include "rank/distribute.hpp"
 #include "rank/host_info.hpp"
 #include "rank/job_attributes.hpp"
@@ -204,15 +205,9 @@ void RangeJob::plan_work() {
 /// Draws the queries that are answered again in fp64, and gives them to every rank.
 void RangeJob::choose_checked_queries() {
   std::vector<std::int64_t> rows = SelfChecker::choose(summary_.shape.nq, config_.self_check_queries);
-  Matrix sample(DType::f32, std::ssize(rows), summary_.shape.d);
-  comm::agree(comm_, [&] {
-    for (std::size_t i = 0; comm_.is_root() && i < rows.size(); ++i) {
-      const std::int64_t row = inputs_.query_rows.begin + rows[i];
-      const QueryBatch one = reader_->take({row, row + 1});
-      std::copy_n(one.queries.data(), one.queries.bytes(), sample.data() + i * one.queries.bytes());
-    }
-  });
-  comm_.broadcast_bytes(sample.data(), sample.bytes());
+  std::vector<std::int64_t> read_rows = rows;
+  for (std::int64_t& row : read_rows) row += inputs_.query_rows.begin;
+  Matrix sample = read_queries_everywhere(reader_.get(), read_rows, summary_.shape.d, comm_);
   checker_ = std::make_unique<RangeChecker>(config_.metric, *config_.range, summary_.shape.threads);
   checker_->begin(std::move(sample), std::move(rows));
 }
@@ -288,7 +283,7 @@ RoutedBatch RangeJob::read_batch(io::Range batch) {
     });
   }
   const PhaseClock::Scope scope(clock_, Phase::scatter);
-  return distribute(comm_, std::move(queries), {}, summary_.shape.d);
+  return distribute(comm_, std::move(queries), {}, {}, summary_.shape.d);
 }
 
 /// Searches a batch in as large pieces as memory has room for what they find.
@@ -413,8 +408,11 @@ void RangeJob::publish() {
     });
     {
       const PhaseClock::Scope scope(clock_, Phase::merge);
-      output_->assemble(config_.metric, inputs_.base->rows(),
+      output_->assemble(config_.metric,
+                        {.columns = inputs_.base->rows(), .has_clusters = config_.range->has_clusters},
                         std::max<std::int64_t>(1, summary_.shape.memory_bytes / 2 / kBytesPerJoinedEntry));
+      if (config_.range->has_clusters)
+        summary_.clusters = find_clusters(output_->matrix(), summary_.shape.memory_bytes, comm_);
     }
     if (checker_) {
       const PhaseClock::Scope scope(clock_, Phase::other);

@@ -128,7 +128,10 @@ void RangeOutput::open_on_root(const SearchJobConfig& config, const JobInputs& i
   const bool can_go_on = io::Journal::exists(path_) && (io::exists(hits_path(path_)) || may_be_published);
   if (!config.resume || !can_go_on) return start_anew(identity);
   journal_ = io::Journal::resume(path_, identity);
-  is_published_ = may_be_published && journal_->is_publishing();
+  // Hits are removed behind the result's renaming alone. While they are there, what has the name may be a
+  // file that this job is to replace: it is made once more.
+  const bool may_be_older = config.overwrite && io::exists(hits_path(path_));
+  is_published_ = may_be_published && journal_->is_publishing() && !may_be_older;
   if (is_published_) return;
   if (has_result && !config.overwrite)
     throw Error(ErrorKind::cannot_create,
@@ -262,7 +265,7 @@ void RangeOutput::for_each_run(io::Range rows, std::int64_t max_entries, Visit v
   }
 }
 
-void RangeOutput::assemble(Metric metric, std::int64_t columns, std::int64_t max_entries) {
+void RangeOutput::assemble(Metric metric, const io::CsrShape& shape, std::int64_t max_entries) {
   const merge::Slice slice = merge::slice_of(nq_, comm_.rank(), comm_.size());
   const io::Range mine{slice.begin, slice.end};
   std::int64_t count = 0;
@@ -278,7 +281,10 @@ void RangeOutput::assemble(Metric metric, std::int64_t columns, std::int64_t max
   comm::agree(comm_, [&] {
     if (!comm_.is_root()) return;
     io::remove_partial(path_, io::ResultFormat::csr);
-    layout = io::create_csr(path_, {.rows = nq_, .columns = columns, .nnz = nnz}).serialize();
+    io::CsrShape whole = shape;
+    whole.rows = nq_;
+    whole.nnz = nnz;
+    layout = io::create_csr(path_, whole).serialize();
   });
   comm_.broadcast_text(layout);
   comm::agree(comm_, [&] {

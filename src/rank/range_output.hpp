@@ -38,8 +38,9 @@ class RangeOutput {
   void add_block(io::Range rows, io::Range queries, const RangeHits& hits);
 
   /// Joins the blocks to OUT.partial: every rank fills contiguous rows, each sorted by Closer.
+  /// @param shape  but for the rows and the entries
   /// @param max_entries  that one rank may hold @throws Error{config} where one row has more
-  void assemble(Metric metric, std::int64_t columns, std::int64_t max_entries);
+  void assemble(Metric metric, const io::CsrShape& shape, std::int64_t max_entries);
   /// The matrix in OUT.partial. Not collective. @pre assembled
   const io::CsrSlices& matrix() const { return *matrix_; }
 

@@ -6,6 +6,7 @@
 
 #include "comm/agree.hpp"
 #include "core/error.hpp"
+#include "core/narrow.hpp"
 #include "rank/stop.hpp"
 
 namespace mpishards::rank {
@@ -14,27 +15,58 @@ namespace {
 
 /// A second stop signal is obeyed between pieces of this many queries.
 constexpr std::int64_t kPieceQueries = 2048;
+/// Of queries that look into some lists alone: the more there are, the more share a list.
+constexpr std::int64_t kPieceProbedQueries = 16384;
+/// Lists that queries which look into all of them may name at once.
+constexpr std::int64_t kMostProbes = 1 << 22;
+
+/// Answers to the queries from `first` on.
+void put_rows(const TopK& rows, std::int64_t first, TopK& into) {
+  std::copy_n(rows.neighbors(), rows.nq() * rows.k(), into.neighbors() + first * into.k());
+  std::copy_n(rows.distances(), rows.nq() * rows.k(), into.distances() + first * into.k());
+}
 
 }  // namespace
 
 SearchEngine::SearchEngine(const SearchEngineConfig& config, const comm::Communicator& comm,
                            PhaseClock& clock)
-    : metric_(config.metric),
+    : config_(config),
       comm_(comm),
       clock_(clock),
-      router_(make_router(config.router)),
+      router_(make_router(config.router, config.routing)),
       index_(kernels::make_index(config.index, config.engine, config.metric, config.options)),
-      merge_(merge::make_merge(config.merge)) {}
+      merge_(merge::make_merge(config.merge)) {
+  if (config.lists != nullptr)
+    prober_ =
+        std::make_unique<ListProber>(config.metric, config.lists->centroids, config.engine, config.options);
+}
 
-void SearchEngine::load(TypedView base, kernels::RowIds ids) {
-  index_->build(base, ids);
+void SearchEngine::load(TypedView base, kernels::RowIds ids, kernels::RowLists lists) {
+  loaded_lists_ = lists;
+  index_->build(base, ids, lists);
 }
 
 RoutedBatch SearchEngine::scatter(Matrix batch, std::int64_t d) {
   const PhaseClock::Scope scope(clock_, Phase::scatter);
   Routing routing;
-  if (comm_.is_root()) routing = router_->route(batch.view().as<float>(), comm_.size());
-  return distribute(comm_, std::move(batch), routing, d);
+  ProbeTable probes;
+  if (prober_) probes = probe_batch(batch, d);
+  comm::agree(comm_, [&] {
+    if (comm_.is_root()) routing = router_->route(batch.view().as<float>(), probes);
+  });
+  return distribute(comm_, std::move(batch), std::move(probes), routing, d);
+}
+
+/// The frontend's probes of a batch: every rank finds those of its slice. On root; elsewhere nothing.
+ProbeTable SearchEngine::probe_batch(const Matrix& batch, std::int64_t d) {
+  const Matrix slice = scatter_slices(comm_, batch, d);
+  ProbeTable mine;
+  comm::agree(comm_, [&] { mine = prober_->probe(slice.view().as<float>(), nprobe_); });
+  ProbeTable all{nprobe_, {}};
+  all.lists.resize(static_cast<std::size_t>(batch.rows() * nprobe_));
+  std::vector<std::int64_t> counts = comm_.all_gather(std::ssize(mine.lists));
+  comm_.gather_records<std::int32_t>(mine.lists, counts, all.lists);
+  return all;
 }
 
 TopK SearchEngine::search(const RoutedBatch& batch, std::span<const float> bound, std::int64_t k) {
@@ -50,34 +82,56 @@ TopK SearchEngine::search(const RoutedBatch& batch, std::span<const float> bound
   return merge_->merge(local, comm_);
 }
 
-void SearchEngine::search_in_pieces(MatrixView<const float> queries, std::span<const float> bound,
-                                    TopK& out) {
-  for (std::int64_t begin = 0; begin < queries.rows; begin += kPieceQueries) {
+TopK SearchEngine::search_all_lists(MatrixView<const float> queries, std::int64_t k) {
+  const PhaseClock::Scope scope(clock_, Phase::search);
+  TopK local(queries.rows, k, config_.metric);
+  comm::agree(comm_, [&] {
+    const std::int64_t n_lists = loaded_lists_.count();
+    if (n_lists == 0) return;
+    const std::int64_t step = std::clamp<std::int64_t>(kMostProbes / n_lists, 1, queries.rows);
+    ProbeTable every{n_lists, {}};
+    for (std::int64_t q = 0; q < step; ++q)
+      for (std::int64_t list = 0; list < n_lists; ++list)
+        every.lists.push_back(narrow<std::int32_t>(loaded_lists_.first_list + list));
+    for (std::int64_t begin = 0; begin < queries.rows; begin += step) {
+      const std::int64_t end = std::min(queries.rows, begin + step);
+      TopK piece(end - begin, k, config_.metric);
+      index_->search(queries.slice(begin, end), every.view().slice(0, end - begin), {}, piece);
+      put_rows(piece, begin, local);
+    }
+  });
+  return merge_->merge(local, comm_);
+}
+
+void SearchEngine::search_in_pieces(MatrixView<const float> queries, const ProbeTable& probes,
+                                    std::span<const float> bound, TopK& out) {
+  const std::int64_t step = probes.nprobe > 0 ? kPieceProbedQueries : kPieceQueries;
+  for (std::int64_t begin = 0; begin < queries.rows; begin += step) {
     if (stop_level() >= 2) throw Error(ErrorKind::stopped, "stopped in the middle of a batch");
-    const std::int64_t end = std::min(queries.rows, begin + kPieceQueries);
-    if (end - begin == queries.rows) return index_->search(queries, bound, out);
-    TopK piece(end - begin, out.k(), metric_);
+    const std::int64_t end = std::min(queries.rows, begin + step);
+    if (end - begin == queries.rows) return index_->search(queries, probes.view(), bound, out);
+    TopK piece(end - begin, out.k(), config_.metric);
     const auto count = static_cast<std::size_t>(end - begin);
-    index_->search(queries.slice(begin, end),
+    const kernels::Probes own = probes.nprobe > 0 ? probes.view().slice(begin, end) : kernels::Probes{};
+    index_->search(queries.slice(begin, end), own,
                    bound.empty() ? bound : bound.subspan(static_cast<std::size_t>(begin), count), piece);
-    std::copy_n(piece.neighbors(), (end - begin) * out.k(), out.neighbors() + begin * out.k());
-    std::copy_n(piece.distances(), (end - begin) * out.k(), out.distances() + begin * out.k());
+    put_rows(piece, begin, out);
   }
 }
 
 TopK SearchEngine::search_shard(const RoutedBatch& batch, std::span<const float> bound, std::int64_t k) {
-  TopK local(batch.batch_nq, k, metric_);
+  TopK local(batch.batch_nq, k, config_.metric);
   const MatrixView<const float> queries = batch.queries.view().as<float>();
   if (batch.all) {
-    search_in_pieces(queries, bound, local);
+    search_in_pieces(queries, batch.probes, bound, local);
     return local;
   }
   std::vector<float> routed_bound;
   if (!bound.empty())
     for (const std::int64_t position : batch.positions)
       routed_bound.push_back(bound[static_cast<std::size_t>(position)]);
-  TopK routed(batch.queries.rows(), k, metric_);
-  search_in_pieces(queries, routed_bound, routed);
+  TopK routed(batch.queries.rows(), k, config_.metric);
+  search_in_pieces(queries, batch.probes, routed_bound, routed);
   for (std::size_t i = 0; i < batch.positions.size(); ++i) {
     const ConstNeighborRow from = std::as_const(routed).row(static_cast<std::int64_t>(i));
     const NeighborRow to = local.row(batch.positions[i]);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -11,6 +13,7 @@
 #include "kernels/index.hpp"
 #include "merge/merge_strategy.hpp"
 #include "rank/distribute.hpp"
+#include "rank/inverted_lists.hpp"
 #include "rank/router.hpp"
 
 namespace mpishards::rank {
@@ -23,6 +26,8 @@ struct SearchEngineConfig {
   std::string merge = "auto";
   std::string router = "all";
   kernels::EngineOptions options;
+  RouterContext routing;
+  const InvertedLists* lists = nullptr;  // must outlive the engine; null: the index has none
 };
 
 /// The ranks' common search: every rank holds one shard, root hands in a batch, every rank gets its slice of
@@ -33,7 +38,17 @@ class SearchEngine {
   SearchEngine(const SearchEngineConfig& config, const comm::Communicator& comm, PhaseClock& clock);
 
   /// Takes this rank's rows by reference, see kernels::Index::build. Not collective.
-  void load(TypedView base, kernels::RowIds ids);
+  /// @param lists  that the rows belong to, where the index has lists; must outlive the rows
+  void load(TypedView base, kernels::RowIds ids, kernels::RowLists lists = {});
+
+  /// How many lists a query looks into from now on. Not collective. @pre the engine has lists, 1 <= nprobe
+  void set_nprobe(std::int64_t nprobe) { nprobe_ = std::min(nprobe, config_.lists->count()); }
+  std::int64_t nprobe() const { return nprobe_; }
+  /// The nearest lists of some queries. Not collective. @pre the engine has lists, nprobe is at most their
+  /// number
+  ProbeTable probe(MatrixView<const float> queries, std::int64_t nprobe) {
+    return prober_->probe(queries, nprobe);
+  }
 
   /// Root's batch to the ranks that must see it. Collective over comm.
   /// @param batch  on root: batch_nq x d float32; elsewhere ignored
@@ -45,18 +60,28 @@ class SearchEngine {
   /// @return this rank's slice of the batch (merge::slice_of), exact over all loaded shards
   TopK search(const RoutedBatch& batch, std::span<const float> bound, std::int64_t k);
 
+  /// The same for queries that look into every list of the loaded shards. Collective over comm.
+  /// @param queries  float32, the same on every rank
+  TopK search_all_lists(MatrixView<const float> queries, std::int64_t k);
+
   const kernels::Index& index() const { return *index_; }
 
  private:
-  void search_in_pieces(MatrixView<const float> queries, std::span<const float> bound, TopK& out);
+  void search_in_pieces(MatrixView<const float> queries, const ProbeTable& probes,
+                        std::span<const float> bound, TopK& out);
   TopK search_shard(const RoutedBatch& batch, std::span<const float> bound, std::int64_t k);
 
-  Metric metric_;
+  ProbeTable probe_batch(const Matrix& batch, std::int64_t d);
+
+  SearchEngineConfig config_;
   const comm::Communicator& comm_;
   PhaseClock& clock_;
   std::unique_ptr<Router> router_;
   std::unique_ptr<kernels::Index> index_;
   std::unique_ptr<merge::MergeStrategy> merge_;
+  std::unique_ptr<ListProber> prober_;  // where there are lists
+  std::int64_t nprobe_ = 1;
+  kernels::RowLists loaded_lists_;
 };
 
 }  // namespace mpishards::rank

@@ -13,6 +13,7 @@
 #include "kernels/roof.hpp"
 #include "merge/merge_strategy.hpp"
 #include "rank/host_info.hpp"
+#include "rank/index_check.hpp"
 #include "rank/job_attributes.hpp"
 #include "rank/job_inputs.hpp"
 #include "rank/job_output.hpp"
@@ -58,7 +59,14 @@ class SearchJob {
   void search_passes();
   void run_pass(const QueryPass& pass, std::span<const io::Range> groups, const QueryPass* next);
   void load_group(io::Range group);
+  void read_group(io::Range group);
+  void index_shard(kernels::RowIds ids);
   void prefetch_group(io::Range group);
+  void measure_recall();
+  RecallEstimate estimate_recall(const std::vector<std::vector<std::int64_t>>& depths) const;
+  RouterContext router_context() const;
+  std::string router_name() const;
+  bool has_lists() const { return inputs_.lists.has_value(); }
   void begin_pass(const QueryPass& pass, bool streamed);
   void restore_running(const QueryPass& pass);
   void choose_checked_queries(const QueryPass& pass);
@@ -102,11 +110,13 @@ class SearchJob {
   RankLog log_;
   double roof_flops_per_second_ = 0;
 
-  Shard shard_;       // what the index searches now
+  Shard shard_;  // what the index searches now
+  ShardLists shard_lists_;
   io::Range loaded_;  // group that it belongs to
   std::optional<io::Range> prefetched_;
-  std::uint64_t base_hash_ = 0;   // on root: of the pass's rows up to the end of the group at hand
-  std::uint64_t group_hash_ = 0;  // of the group at hand, summed over ranks
+  std::uint64_t base_hash_ = 0;            // on root: of the pass's rows up to the end of the group at hand
+  std::uint64_t group_hash_ = 0;           // of the group at hand, summed over ranks
+  std::optional<std::uint64_t> ids_hash_;  // like base_hash_; nothing where an earlier run saw a part
   std::uint64_t queries_hash_ = 0;
   std::int64_t rows_searched_ = 0;
   std::int64_t bytes_read_ = 0;
@@ -159,9 +169,12 @@ void SearchJob::make_engine() {
                            .index = config_.index,
                            .engine = engine_name_,
                            .merge = config_.merge,
-                           .router = config_.router,
-                           .options = {.threads = summary_.shape.threads, .isa = config_.isa}},
+                           .router = router_name(),
+                           .options = {.threads = summary_.shape.threads, .isa = config_.isa},
+                           .routing = router_context(),
+                           .lists = has_lists() ? &*inputs_.lists : nullptr},
         comm_, clock_);
+    if (has_lists()) engine_->set_nprobe(std::max<std::int64_t>(1, config_.nprobe));
     loader_ = std::make_unique<ShardLoader>(*inputs_.base, config_.drop_nonfinite);
     checker_ = std::make_unique<SelfChecker>(config_.metric, summary_.shape.k, summary_.shape.threads);
     if (comm_.is_root()) reader_ = std::make_unique<QueryReader>(*inputs_.queries);
@@ -173,6 +186,23 @@ void SearchJob::make_engine() {
   JobRoofs roofs;
   roofs.flops_per_second = comm_.min(product_flops_per_second);
   comm::agree(comm_, [&] { summary_.plan = plan_job(summary_.shape, roofs); });
+}
+
+/// Only a base that stays in memory leaves every list where it is.
+RouterContext SearchJob::router_context() const {
+  RouterContext context{.n_ranks = comm_.size(), .lists_of_rank = {}};
+  if (!has_lists() || summary_.plan.groups > 1) return context;
+  const ShardMap shards(inputs_.base_rows, comm_.size());
+  for (int rank = 0; rank < comm_.size(); ++rank) {
+    const io::Range rows = shards.shard(rank);
+    context.lists_of_rank.push_back(rows.begin < rows.end ? inputs_.lists->lists_in(rows) : io::Range{});
+  }
+  return context;
+}
+
+std::string SearchJob::router_name() const {
+  if (config_.router != "auto") return config_.router;
+  return has_lists() && summary_.plan.groups == 1 ? "lists" : "all";
 }
 
 SearchSummary SearchJob::run() {
@@ -226,6 +256,7 @@ void SearchJob::search_passes() {
     if (comm_.is_root() && observer_.began)
       observer_.began(meter_.at_begin(clock_.elapsed_seconds()), output_->resumed_text());
   });
+  if (has_lists() && !summary_.stopped) measure_recall();
   for (std::size_t p = 0; p < passes.size() && !summary_.stopped; ++p) {
     const std::vector<io::Range> groups = cut_groups(summary_.plan, summary_.shape.rows, passes[p]);
     run_pass(passes[p], groups, p + 1 < passes.size() ? &passes[p + 1] : nullptr);
@@ -260,27 +291,82 @@ void SearchJob::prefetch_group(io::Range group) {
 /// Makes a group's rows searchable; what is loaded already stays.
 void SearchJob::load_group(io::Range group) {
   if (loaded_ == group) return;
-  {
-    const PhaseClock::Scope scope(clock_, Phase::read);
-    engine_->load({}, {});
-    shard_ = Shard();
-    comm::agree(comm_, [&] {
-      if (!prefetched_) prefetch_group(group);
-      prefetched_.reset();
-      shard_ = loader_->take();
-      bytes_read_ += shard_.bytes_read;
-      read_seconds_ += shard_.read_seconds;
-      dropped_rows_ += shard_.dropped_rows;
-      clock_.enter(Phase::wait);
-    });
-  }
-  const PhaseClock::Scope scope(clock_, Phase::search);
-  comm::agree(comm_, [&] { engine_->load(shard_.vectors.view(), shard_ids()); });
+  read_group(group);
+  index_shard(shard_ids());
+  loaded_ = group;
+}
+
+void SearchJob::read_group(io::Range group) {
+  const PhaseClock::Scope scope(clock_, Phase::read);
+  loaded_ = {};
+  engine_->load({}, {});
+  shard_ = Shard();
+  comm::agree(comm_, [&] {
+    if (!prefetched_) prefetch_group(group);
+    prefetched_.reset();
+    shard_ = loader_->take();
+    bytes_read_ += shard_.bytes_read;
+    read_seconds_ += shard_.read_seconds;
+    dropped_rows_ += shard_.dropped_rows;
+    clock_.enter(Phase::wait);
+  });
   log_.info("loaded", {{"row_begin", shard_.rows.begin},
                        {"row_end", shard_.rows.end},
                        {"dropped", shard_.dropped_rows},
                        {"read_seconds", shard_.read_seconds}});
-  loaded_ = group;
+}
+
+void SearchJob::index_shard(kernels::RowIds ids) {
+  const PhaseClock::Scope scope(clock_, Phase::search);
+  comm::agree(comm_, [&] {
+    shard_lists_ = has_lists() ? ShardLists(*inputs_.lists, shard_.rows) : ShardLists();
+    engine_->load(shard_.vectors.view(), ids, shard_lists_.view());
+  });
+  log_.info("indexed", {{"row_begin", shard_.rows.begin}, {"row_end", shard_.rows.end}});
+}
+
+/// Searches some queries in all lists, to tell the recall of looking into some, or how many it takes. A base
+/// that streams is read once more for it, so only where the number of lists depends on it.
+void SearchJob::measure_recall() {
+  const bool resident = summary_.plan.groups == 1;
+  if (config_.recall_queries == 0 || (config_.nprobe > 0 && !resident)) return;
+  std::vector<std::int64_t> rows = SelfChecker::choose(summary_.shape.nq, config_.recall_queries);
+  for (std::int64_t& row : rows) row += inputs_.query_rows.begin;
+  RecallSample sample(read_queries_everywhere(reader_.get(), rows, summary_.shape.d, comm_),
+                      std::min(summary_.shape.k, summary_.shape.rows), config_.metric, comm_);
+  const std::vector<io::Range> groups = cut_groups(summary_.plan, summary_.shape.rows, QueryPass{});
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    read_group(groups[g]);
+    if (agree_on_stop(comm_) > 0) {
+      summary_.stopped = true;
+      return;
+    }
+    if (g + 1 < groups.size()) prefetch_group(groups[g + 1]);
+    index_shard({shard_.rows.begin, {}});
+    sample.observe(*engine_);
+  }
+  const std::vector<std::vector<std::int64_t>> depths = sample.depths(*engine_, *inputs_.lists);
+  comm::agree(comm_, [&] {
+    if (comm_.is_root()) summary_.recall = estimate_recall(depths);
+  });
+  comm_.broadcast(summary_.recall);
+  engine_->set_nprobe(summary_.recall.nprobe);
+  log_.info("recall", {{"nprobe", engine_->nprobe()}, {"recall", summary_.recall.recall}});
+  if (resident) {
+    index_shard(shard_ids());
+    loaded_ = groups.front();
+  }
+}
+
+/// Where the number of lists is to be found, one half of the sample finds it and the other tells the recall:
+/// the half that chose it would flatter it.
+RecallEstimate SearchJob::estimate_recall(const std::vector<std::vector<std::int64_t>>& depths) const {
+  ProbeDepths chooses;
+  ProbeDepths tells;
+  for (std::size_t q = 0; q < depths.size(); ++q)
+    (config_.nprobe == 0 && q % 2 == 0 ? chooses : tells).add(depths[q]);
+  const std::int64_t nprobe = config_.nprobe > 0 ? engine_->nprobe() : chooses.nprobe_for(config_.recall);
+  return tells.recall(nprobe);
 }
 
 void SearchJob::run_pass(const QueryPass& pass, std::span<const io::Range> groups, const QueryPass* next) {
@@ -297,7 +383,7 @@ void SearchJob::run_pass(const QueryPass& pass, std::span<const io::Range> group
       prefetch_group(groups[g + 1]);
     else if (next != nullptr && summary_.plan.groups > 1)
       prefetch_group(cut_groups(summary_.plan, summary_.shape.rows, *next).front());
-    if (!pass.is_continued()) checker_->observe(shard_.vectors.view(), shard_ids());
+    if (!pass.is_continued()) checker_->observe(shard_.vectors.view(), shard_ids(), shard_lists_.view());
     search_group(pass, groups[g], last_group);
   }
   if (summary_.stopped || pass.is_continued()) return;
@@ -309,6 +395,8 @@ void SearchJob::begin_pass(const QueryPass& pass, bool streamed) {
   streamed_ = streamed;
   rows_searched_ = 0;
   base_hash_ = 0;
+  ids_hash_ = 0;
+  if (pass.rows_done > 0) ids_hash_.reset();
   if (comm_.is_root() && pass.rows_done > 0)
     base_hash_ = output_->content_hash(prefix_name(pass.rows_done)).value_or(0);
   saved_at_ = clock_.elapsed_seconds();
@@ -346,18 +434,16 @@ void SearchJob::choose_checked_queries(const QueryPass& pass) {
   std::vector<std::int64_t> rows;
   for (const std::int64_t position : SelfChecker::choose(pass.nq(), share))
     rows.push_back(pass.result_row(position));
-  Matrix sample(DType::f32, std::ssize(rows), summary_.shape.d);
-  comm::agree(comm_, [&] {
-    for (std::size_t i = 0; comm_.is_root() && i < rows.size(); ++i) {
-      const std::int64_t row = inputs_.query_rows.begin + rows[i];
-      const QueryBatch one = reader_->take({row, row + 1});
-      std::copy_n(one.queries.data(), one.queries.bytes(), sample.data() + i * one.queries.bytes());
-    }
-  });
-  comm_.broadcast_bytes(sample.data(), sample.bytes());
+  std::vector<std::int64_t> read_rows = rows;
+  for (std::int64_t& row : read_rows) row += inputs_.query_rows.begin;
+  Matrix sample = read_queries_everywhere(reader_.get(), read_rows, summary_.shape.d, comm_);
   std::vector<GlobalId> selves;
   if (config_.exclude_self) selves.assign(rows.begin(), rows.end());
-  checker_->begin(std::move(sample), std::move(rows), std::move(selves));
+  ProbeTable probes;
+  if (has_lists())
+    probes =
+        plain_probes(config_.metric, inputs_.lists->centroids, sample.view().as<float>(), engine_->nprobe());
+  checker_->begin(std::move(sample), std::move(rows), std::move(selves), std::move(probes));
 }
 
 /// The batch as this rank must see it: sent once, and kept while the base streams past.
@@ -484,10 +570,14 @@ bool SearchJob::stop_after_batch(const QueryPass& pass, std::size_t batch, io::R
 /// Adds a group to the hash of the base, and compares it with what an earlier run saw once it is complete.
 void SearchJob::note_base_hash(bool last_group) {
   group_hash_ = comm_.sum_wrapping(shard_.content_hash);
+  const std::uint64_t group_ids_hash = comm_.sum_wrapping(shard_.ids_hash);
+  if (ids_hash_) *ids_hash_ += group_ids_hash;
   comm::agree(comm_, [&] {
     if (!comm_.is_root()) return;
     base_hash_ += group_hash_;
     if (!last_group) return;
+    if (inputs_.index && config_.parts == 1)
+      require_undamaged(config_.index_directory, *inputs_.index, base_hash_, ids_hash_);
     if (const auto known = output_->content_hash("base"); known && *known != base_hash_)
       throw Error(ErrorKind::config,
                   "the base's contents changed since the run that is continued here; start over with "
@@ -537,6 +627,7 @@ void SearchJob::finish() {
   summary_.pure_read_seconds = comm_.max(read_seconds_);
   summary_.ranks = gather_reports(own_report(), comm_);
   for (const RankReport& rank : summary_.ranks) summary_.counters += rank.counters;
+  summary_.nprobe = has_lists() ? engine_->nprobe() : 0;
   summary_.result_paths = io::result_paths(config_.output, config_.format);
   if (!summary_.stopped) publish();
   // Once more, with publishing in it.

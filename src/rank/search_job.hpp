@@ -14,8 +14,10 @@
 #include "io/journal.hpp"
 #include "io/results_writer.hpp"
 #include "kernels/index.hpp"
+#include "rank/clusters.hpp"
 #include "rank/job_plan.hpp"
 #include "rank/progress_meter.hpp"
+#include "rank/recall_estimate.hpp"
 #include "rank/symmetrize.hpp"
 
 namespace mpishards::rank {
@@ -24,6 +26,14 @@ namespace mpishards::rank {
 struct RangeSearch {
   float eps = 0;  // l2: largest squared distance; ip, cosine: smallest similarity
   kernels::RangePairs pairs = kernels::RangePairs::all;
+  bool has_clusters = false;  // of a join: components of the pairs, and which rows to keep, see find_clusters
+};
+
+/// Instead of a search: an index of the base is built, config.index is its spec.
+struct IndexBuild {
+  std::int64_t training_rows = 0;  // 0: kTrainingRowsPerList a list
+  std::int64_t iterations = 10;    // of k-means
+  std::int64_t shards = 0;         // files; 0: so that none has more than kMaxShardBytes
 };
 
 /// Everything that decides a batch search; validated by the command line before it gets here.
@@ -33,14 +43,19 @@ struct SearchJobConfig {
   Metric metric = Metric::l2;
   std::int64_t k = 10;
   std::optional<RangeSearch> range;  // run_range_job; k means nothing then
+  std::optional<IndexBuild> build;   // run_build_job; queries mean nothing then
   std::string output;
   io::ResultFormat format = io::ResultFormat::h5;
 
-  std::string index = "flat";
-  std::string engine = "auto";  // auto, cpu, cuda
+  std::string index = "flat";       // kernels::index_registry
+  std::string index_directory;      // that `base` is the files of; empty: there is none
+  std::int64_t nprobe = 0;          // lists that a query looks into; 0: as many as `recall` needs
+  double recall = 0.95;             // wanted, where nprobe is 0
+  std::int64_t recall_queries = 0;  // whose exact answers tell the recall; 0: it is not measured
+  std::string engine = "auto";      // auto, cpu, cuda
   std::string isa = "auto";
-  std::string merge = "auto";  // auto or a registry name
-  std::string router = "all";
+  std::string merge = "auto";     // auto or a registry name
+  std::string router = "auto";    // auto or a registry name
   std::int64_t batch = 0;         // queries a batch; 0: planned
   std::int64_t memory_bytes = 0;  // a rank; 0: what the host has left, divided by its ranks
   int threads = 0;                // a rank; 0: the cores it is bound to, divided by the ranks that share them
@@ -103,7 +118,10 @@ struct SearchSummary {
   std::int64_t dropped_rows = 0;  // non-finite
   int resumes = 0;
   kernels::SearchCounters counters;  // sum over ranks
+  std::int64_t nprobe = 0;           // lists that a query looked into; 0: all rows were looked at
+  RecallEstimate recall;             // of a search that looks into some lists only
   SelfCheck self_check;
+  std::optional<ClusterSummary> clusters;  // where they were asked for and found by this run
   std::vector<RankReport> ranks;
   std::vector<std::string> result_paths;
   std::vector<std::string> warnings;  // launcher, binding, narrowing, ...

@@ -34,7 +34,9 @@ std::vector<std::int64_t> SelfChecker::choose(std::int64_t nq, std::int64_t coun
   return {rows.begin(), rows.end()};
 }
 
-void SelfChecker::begin(Matrix queries, std::vector<std::int64_t> result_rows, std::vector<GlobalId> selves) {
+void SelfChecker::begin(Matrix queries, std::vector<std::int64_t> result_rows, std::vector<GlobalId> selves,
+                        ProbeTable probes) {
+  probes_ = std::move(probes);
   queries_ = std::move(queries);
   result_rows_ = std::move(result_rows);
   selves_ = std::move(selves);
@@ -55,11 +57,12 @@ void SelfChecker::keep_best(std::vector<Entry>& entries) const {
   entries.resize(static_cast<std::size_t>(kept));
 }
 
-void SelfChecker::observe_query(std::int64_t query, TypedView base, const kernels::RowIds& ids) {
+void SelfChecker::observe_rows(std::int64_t query, TypedView base, const kernels::RowIds& ids,
+                               io::Range rows) {
   std::vector<Entry>& entries = best_[static_cast<std::size_t>(query)];
   const auto limit = static_cast<std::size_t>(4 * (k_ + kSpare) + 4096);
   std::vector<float> row(static_cast<std::size_t>(base.cols));
-  for (std::int64_t r = 0; r < base.rows; ++r) {
+  for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     if (!selves_.empty() && ids[r] == selves_[static_cast<std::size_t>(query)]) continue;
     to_float32(base.dtype, base.row(r), base.cols, row.data());
     entries.push_back({distance_of(metric_, queries_.as<float>().row(query), row.data(), base.cols), ids[r]});
@@ -68,11 +71,22 @@ void SelfChecker::observe_query(std::int64_t query, TypedView base, const kernel
   keep_best(entries);
 }
 
-void SelfChecker::observe(TypedView base, kernels::RowIds ids) {
+void SelfChecker::observe_query(std::int64_t query, TypedView base, const kernels::RowIds& ids,
+                                const kernels::RowLists& lists) {
+  if (probes_.nprobe == 0) return observe_rows(query, base, ids, {0, base.rows});
+  const std::span<const std::int32_t> probed = probes_.row(query);
+  for (std::int64_t list = 0; list < lists.count(); ++list)
+    if (std::ranges::find(probed, lists.first_list + list) != probed.end())
+      observe_rows(
+          query, base, ids,
+          {lists.starts[static_cast<std::size_t>(list)], lists.starts[static_cast<std::size_t>(list) + 1]});
+}
+
+void SelfChecker::observe(TypedView base, kernels::RowIds ids, kernels::RowLists lists) {
   std::vector<std::thread> workers;
   for (int t = 0; t < threads_; ++t)
-    workers.emplace_back([this, t, base, ids] {
-      for (std::int64_t q = t; q < std::ssize(best_); q += threads_) observe_query(q, base, ids);
+    workers.emplace_back([this, t, base, ids, lists] {
+      for (std::int64_t q = t; q < std::ssize(best_); q += threads_) observe_query(q, base, ids, lists);
     });
   for (std::thread& worker : workers) worker.join();
 }
@@ -127,6 +141,24 @@ void SelfChecker::compare_query(std::int64_t result_row, const std::vector<Entry
     if (std::isfinite(error)) total.max_relative_error = std::max(total.max_relative_error, error);
   }
   if (bad && total.first_bad_query < 0) total.first_bad_query = result_row;
+}
+
+ProbeTable plain_probes(Metric metric, const Matrix& centroids, MatrixView<const float> queries,
+                        std::int64_t nprobe) {
+  const Metric by = probing_metric(metric);
+  const MatrixView<const float> rows = centroids.view().as<float>();
+  ProbeTable probes{nprobe, {}};
+  for (std::int64_t q = 0; q < queries.rows; ++q) {
+    std::vector<std::pair<float, std::int32_t>> order;
+    for (std::int64_t list = 0; list < rows.rows; ++list) {
+      const auto distance = static_cast<float>(distance_of(by, queries.row(q), rows.row(list), rows.cols));
+      order.emplace_back(smaller_is_better(by) ? distance : -distance, static_cast<std::int32_t>(list));
+    }
+    std::ranges::sort(order);
+    for (std::int64_t place = 0; place < nprobe; ++place)
+      probes.lists.push_back(order[static_cast<std::size_t>(place)].second);
+  }
+  return probes;
 }
 
 }  // namespace mpishards::rank

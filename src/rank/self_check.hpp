@@ -8,6 +8,7 @@
 #include "core/metric.hpp"
 #include "io/results_writer.hpp"
 #include "kernels/index.hpp"
+#include "rank/inverted_lists.hpp"
 #include "rank/search_job.hpp"
 
 namespace mpishards::rank {
@@ -24,11 +25,14 @@ class SelfChecker {
 
   /// Starts a pass. @param queries  float32, one row for each of `result_rows`; the same on every rank
   /// @param selves  empty, or for each query the id that is no neighbor of it
-  void begin(Matrix queries, std::vector<std::int64_t> result_rows, std::vector<GlobalId> selves);
+  /// @param probes  lists that each query looks into; nprobe 0: all rows count
+  void begin(Matrix queries, std::vector<std::int64_t> result_rows, std::vector<GlobalId> selves,
+             ProbeTable probes);
 
   /// Takes in this rank's rows of one shard group.
+  /// @param lists  that the rows belong to, where there are probes
   /// @par Cost  2 * sample * rows * d flops in double, spread over the threads
-  void observe(TypedView base, kernels::RowIds ids);
+  void observe(TypedView base, kernels::RowIds ids, kernels::RowLists lists);
 
   /// Ends the pass: merges what all ranks saw, compares with what was written, adds to `total` on root.
   /// Collective over comm.
@@ -42,7 +46,9 @@ class SelfChecker {
   /// By the distance as it is written, then by id.
   bool before(const Entry& a, const Entry& b) const;
   void keep_best(std::vector<Entry>& entries) const;
-  void observe_query(std::int64_t query, TypedView base, const kernels::RowIds& ids);
+  void observe_query(std::int64_t query, TypedView base, const kernels::RowIds& ids,
+                     const kernels::RowLists& lists);
+  void observe_rows(std::int64_t query, TypedView base, const kernels::RowIds& ids, io::Range rows);
   void compare_query(std::int64_t result_row, const std::vector<Entry>& truth, const TopK& found,
                      SelfCheck& total) const;
 
@@ -52,7 +58,13 @@ class SelfChecker {
   Matrix queries_;
   std::vector<std::int64_t> result_rows_;
   std::vector<GlobalId> selves_;
+  ProbeTable probes_;
   std::vector<std::vector<Entry>> best_;  // of each sampled query, a few more than k
 };
+
+/// Lists that queries look into, by plain loops in double: what a ListProber has to find.
+/// @par Cost  2 * nq * centroids * d flops, and sorting
+ProbeTable plain_probes(Metric metric, const Matrix& centroids, MatrixView<const float> queries,
+                        std::int64_t nprobe);
 
 }  // namespace mpishards::rank

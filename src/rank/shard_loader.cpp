@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "core/convert.hpp"
-#include "core/error.hpp"
 #include "core/timer.hpp"
+#include "rank/finite_rows.hpp"
 #include "rank/row_hash.hpp"
 
 namespace mpishards::rank {
@@ -73,6 +73,7 @@ Shard ShardLoader::load(io::Range rows) const {
   if (base_.has_ids()) {
     shard.ids.resize(static_cast<std::size_t>(count));
     base_.read_ids(rows.begin, rows.end, shard.ids);
+    shard.ids_hash = hash_ids(shard.ids, rows.begin);
   }
   shard.bytes_read = held.bytes_read + static_cast<std::int64_t>(shard.ids.size() * sizeof(GlobalId));
   shard.read_seconds = steady_seconds() - start;
@@ -80,12 +81,9 @@ Shard ShardLoader::load(io::Range rows) const {
   shard.vectors = std::move(held.vectors);
 
   // A value beyond float32 has become an infinity.
-  if (const auto bad = first_nonfinite_row(shard.vectors.view())) {
-    if (!drop_nonfinite_)
-      throw Error(ErrorKind::data,
-                  base_.describe_row(rows.begin + *bad) +
-                      " holds NaN, an infinity or a value beyond float32; repair it, or skip such "
-                      "rows with --nonfinite drop");
+  if (!drop_nonfinite_) {
+    require_finite(base_, shard.vectors.view(), rows.begin);
+  } else if (const auto bad = first_nonfinite_row(shard.vectors.view())) {
     const std::vector<std::int64_t> kept = keep_finite_rows(shard.vectors, *bad);
     std::vector<GlobalId> ids;
     for (const std::int64_t row : kept) ids.push_back(shard.row_ids()[row]);

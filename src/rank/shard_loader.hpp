@@ -19,6 +19,7 @@ struct Shard {
   std::vector<GlobalId> ids;       // empty: rows.begin + position
   std::int64_t dropped_rows = 0;   // non-finite ones, left out
   std::uint64_t content_hash = 0;  // of the rows as stored, see hash_rows
+  std::uint64_t ids_hash = 0;      // of the file's own ids, see hash_ids
   std::int64_t bytes_read = 0;
   double read_seconds = 0;
 

@@ -15,10 +15,10 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-Settings from_flags(const Arguments& arguments) {
-  Cli cli("search", "", "", "example");
-  declare_options(cli, options_of(BatchKind::search));
-  return flag_settings(*cli.parse(arguments, comm::Communicator()));
+Settings from_flags(const Arguments& arguments, BatchKind kind = BatchKind::search) {
+  Cli cli(std::string(to_string(kind)), "", "", "example");
+  declare_options(cli, options_of(kind));
+  return flag_settings(*cli.parse(arguments, comm::Communicator()), options_of(kind));
 }
 
 Settings from_environment(const std::map<std::string, std::string>& variables) {
@@ -49,6 +49,12 @@ Arguments with_needed(Arguments more) {
 BatchOptions options_of(const Arguments& arguments) {
   return to_batch_options(BatchKind::search,
                           combine(BatchKind::search, from_flags(with_needed(arguments)), {}, {}), "command");
+}
+
+BatchOptions join_options_of(Arguments arguments) {
+  arguments.insert(arguments.end(), {"--base", "b.fbin", "-o", "out.h5"});
+  const Settings settings = combine(BatchKind::join, from_flags(arguments, BatchKind::join), {}, {});
+  return to_batch_options(BatchKind::join, settings, "command");
 }
 
 TEST(Options, defaults_are_those_of_the_table) {
@@ -168,6 +174,31 @@ TEST(Options, bad_flags_are_usage_errors_that_name_the_flag) {
     EXPECT_THAT(error.what(), HasSubstr(test.says));
     EXPECT_THAT(error.what(), HasSubstr(test.arguments.front().substr(0, test.arguments.front().find('='))));
   }
+}
+
+TEST(Options, a_limit_that_says_nothing_is_a_usage_error) {
+  const struct {
+    Arguments arguments;
+    const char* says;
+  } kCases[] = {
+      {{}, "--eps is missing"},
+      {{"--eps", "nan"}, "nan"},
+      {{"--eps", "much"}, "much"},
+      {{"--eps", "-1"}, "-1: a squared distance is never negative"},
+      {{"--eps", "1e300"}, "1e300 is beyond float32"},
+      {{"--eps", "1", "-k", "5"}, "k"},
+      {{"--eps", "1", "--queries", "q.h5"}, "queries"},
+      {{"--eps", "1", "--metric", "l3"}, "l3"},
+  };
+  for (const auto& test : kCases) {
+    const Error error = failure_of([&] { join_options_of(test.arguments); });
+    EXPECT_EQ(error.kind(), ErrorKind::usage) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr(test.says));
+  }
+}
+
+TEST(Options, a_similarity_may_be_negative) {
+  EXPECT_EQ(join_options_of({"--eps", "-0.5", "--metric", "cosine"}).job.range->eps, -0.5F);
 }
 
 TEST(Options, unknown_flag_names_the_nearest) {

@@ -156,6 +156,24 @@ TEST(ReportHtml, many_short_spans_stay_small) {
   EXPECT_LT(report_html(synthetic_config(), summary).size(), 3'000'000U);
 }
 
+TEST(Report, states_the_recall_of_a_search_in_some_lists) {
+  rank::SearchSummary summary = synthetic_summary(2);
+  EXPECT_THAT(report_text(synthetic_config(), summary), Not(HasSubstr("lists")));
+  EXPECT_TRUE(report_json(synthetic_config(), summary).at("lists").is_null());
+  summary.shape.lists = 24;
+  summary.nprobe = 3;
+  EXPECT_THAT(report_text(synthetic_config(), summary),
+              HasSubstr("lists     3 of 24 a query, recall not measured\n"));
+  EXPECT_TRUE(report_json(synthetic_config(), summary).at("lists").at("recall").is_null());
+  summary.recall = {.nprobe = 3, .queries = 100, .recall = 0.9, .low = 0.8256, .high = 0.9448};
+  EXPECT_THAT(report_text(synthetic_config(), summary),
+              HasSubstr("recall 0.9000 (95 % interval 0.8256 to 0.9448; 100 queries)"));
+  EXPECT_EQ(report_json(synthetic_config(), summary).at("lists").at("recall").at("queries"), 100);
+  const std::string page = report_html(synthetic_config(), summary);
+  EXPECT_EQ(ill_formed(page), "");
+  EXPECT_THAT(page, HasSubstr("0.9000 (95 % interval 0.8256 to 0.9448)"));
+}
+
 TEST(Units, have_three_digits_and_a_prefix) {
   EXPECT_EQ(with_prefix(1.234e12, "FLOP/s"), "1.23 TFLOP/s");
   EXPECT_EQ(with_prefix(999.9e9, "FLOP/s"), "1 TFLOP/s");

@@ -11,7 +11,7 @@ namespace mpishards::app::test {
 inline rank::SearchSummary synthetic_summary(int n_ranks) {
   rank::SearchSummary summary;
   summary.shape = {
-      .rows = 1'000'000, .d = 128, .dtype = DType::f32, .nq = 10'000, .k = 10, .n_ranks = n_ranks};
+      .rows = 1'000'000, .d = 128, .dtype = DType::f32, .nq = 10'000, .k = 10, .eps = {}, .n_ranks = n_ranks};
   summary.plan.search_seconds = 55;
   summary.plan.memory_bytes = std::int64_t{600} << 20;
   summary.plan.read_bytes = 512'000'000;

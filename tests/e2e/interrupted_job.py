@@ -13,7 +13,7 @@ import support
 
 ROWS, DIM, QUERIES, K = 12000, 48, 1200, 7
 # Little enough that the base streams through in groups, on three ranks and on two.
-STREAMED = ["--memory", "1100KiB", "--batch", "100", "--checkpoint", "0"]
+STREAMED = ["--memory", "1000KiB", "--batch", "100", "--checkpoint", "0"]
 RESIDENT = ["--batch", "12"]
 LITTER = (".journal", ".partial", ".lock", ".metadata", ".checkpoint.0", ".checkpoint.1", ".heartbeat.json", ".tmp")
 

@@ -12,8 +12,8 @@ import pytest
 import support
 
 USAGE, MISSING, UNAVAILABLE, CONFIG = 64, 66, 69, 78
-COMMANDS = ["search", "graph", "serve", "ping", "query", "eval", "merge", "info", "convert", "plan", "doctor", "bench",
-            "version"]
+COMMANDS = ["search", "graph", "range", "join", "build", "serve", "ping", "query", "eval", "merge", "info", "convert",
+            "plan", "doctor", "bench", "version"]
 DIM, ROWS, QUERIES = 8, 60, 7
 
 

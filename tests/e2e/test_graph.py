@@ -72,6 +72,8 @@ def test_graph_is_exact_and_never_has_a_row_itself(folder, tmp_path, metric):
                                   ["--merge", "all_to_all", "--memory", "76KiB", "--batch", "32", "--checkpoint", "0"]],
                          ids=["gather", "reduce", "halving", "all_to_all, streamed"])
 def test_graph_is_the_same_for_any_ranks_merge_and_memory(folder, tmp_path, ranks, more):
+    if ranks == 7:
+        more = [part.replace("76KiB", "73KiB") for part in more]
     result = support.run(line(folder, tmp_path / "g.h5", *more), np=ranks)
     assert result.code == 0 and "0 ids and 0 distances differ" in result.stdout, result
     assert ("streamed" in result.stderr) == ("--memory" in more), result
@@ -191,7 +193,7 @@ def test_graph_that_was_killed_while_symmetrised_is_not_searched_again(folder, t
         os.kill(pid, 9)
     assert interrupted_job.end_of(process, tmp_path) != 0 and not output.exists()
     other = support.run(line(folder, output, "--batch", "350"))
-    assert other.code == CONFIG and "symmetrize was union, is none" in support.complaints(other)[0], other
+    assert other.code == CONFIG and "symmetrize was union, is absent" in support.complaints(other)[0], other
     result = support.run(line(folder, output, *more), np=3)
     assert result.code == 0 and f"resuming: {ROWS} of {ROWS} queries are answered" in result.stderr, result
     assert_undirected(output, folder, "l2", "union")

@@ -65,7 +65,7 @@ def test_several_passes_over_the_stream(small, tmp_path, ranks, merge):
 def test_streaming_other_metrics_and_dtypes(small, tmp_path, metric, dtype):
     _, base, queries, _ = small
     path = support.write_vectors(tmp_path / "in.h5", dtype, train=base, test=queries)
-    limited = [*question(path), "--batch", 16, "--memory", "384KiB", "--metric", metric]
+    limited = [*question(path), "--batch", 16, "--memory", "256KiB", "--metric", metric]
     assert plan_of(limited, 2)["groups"] > 1
     support.search([*limited, "-o", tmp_path / "out.h5", "-q", "--report=false"], np=2)
     support.assert_same_bits(tmp_path / "out.h5", support.oracle(base, queries, K, metric))

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
+#include "core/error.hpp"
 #include "rank/router.hpp"
 
 namespace mpishards::rank {
@@ -22,10 +26,10 @@ TEST(Distribute, gives_the_whole_batch_to_every_rank) {
   const auto comm = comm::Communicator::world();
   for (const std::int64_t nq : {0, 1, 5, 1000}) {
     Routing routing;
-    const auto router = make_router("all");
+    const auto router = make_router("all", {.n_ranks = comm.size(), .lists_of_rank = {}});
     Matrix batch = comm.is_root() ? numbered_batch(nq) : Matrix();
-    if (comm.is_root()) routing = router->route(batch.view().as<float>(), comm.size());
-    const RoutedBatch routed = distribute(comm, std::move(batch), routing, kDimension);
+    if (comm.is_root()) routing = router->route(batch.view().as<float>(), {});
+    const RoutedBatch routed = distribute(comm, std::move(batch), {}, routing, kDimension);
     ASSERT_TRUE(routed.all);
     ASSERT_EQ(routed.batch_nq, nq);
     ASSERT_EQ(routed.queries.rows(), nq);
@@ -47,7 +51,7 @@ TEST(Distribute, gives_each_rank_the_rows_that_the_routing_names) {
   for (int r = 0; r < comm.size(); ++r)
     for (std::int64_t q = 0; q < nq; ++q)
       if (sees(r, q)) routing.by_rank[static_cast<std::size_t>(r)].push_back(q);
-  const RoutedBatch routed = distribute(comm, comm.is_root() ? numbered_batch(nq) : Matrix(),
+  const RoutedBatch routed = distribute(comm, comm.is_root() ? numbered_batch(nq) : Matrix(), {},
                                         comm.is_root() ? routing : Routing{}, kDimension);
   ASSERT_FALSE(routed.all);
   EXPECT_EQ(routed.batch_nq, nq);
@@ -58,4 +62,45 @@ TEST(Distribute, gives_each_rank_the_rows_that_the_routing_names) {
 }
 
 }  // namespace
+/// Query q looks into the lists q, q + 1 and q + 2, of which rank r holds [4 r, 4 r + 5): one is cut between
+/// neighbors.
+ProbeTable numbered_probes(std::int64_t nq) {
+  ProbeTable probes{3, {}};
+  for (std::int64_t q = 0; q < nq; ++q)
+    for (std::int64_t list = q; list < q + 3; ++list) probes.lists.push_back(static_cast<std::int32_t>(list));
+  return probes;
+}
+
+TEST(Distribute, probes_go_with_their_queries_to_the_ranks_that_hold_the_lists) {
+  const auto comm = comm::Communicator::world();
+  const std::int64_t nq = 30;
+  RouterContext context{.n_ranks = comm.size(), .lists_of_rank = {}};
+  for (std::int64_t r = 0; r < comm.size(); ++r) context.lists_of_rank.push_back({4 * r, 4 * r + 5});
+  for (const std::string name : {"lists", "all"}) {
+    Matrix batch = comm.is_root() ? numbered_batch(nq) : Matrix();
+    const ProbeTable probes = comm.is_root() ? numbered_probes(nq) : ProbeTable();
+    Routing routing;
+    if (comm.is_root()) routing = make_router(name, context)->route(batch.view().as<float>(), probes);
+    const RoutedBatch routed = distribute(comm, std::move(batch), probes, routing, kDimension);
+    std::vector<std::int64_t> expected;
+    for (std::int64_t q = 0; q < nq; ++q)
+      if (name == "all" || (q + 2 >= 4 * comm.rank() && q < 4 * comm.rank() + 5)) expected.push_back(q);
+    ASSERT_EQ(routed.all, name == "all");
+    EXPECT_EQ(routed.positions, routed.all ? std::vector<std::int64_t>() : expected);
+    ASSERT_EQ(routed.queries.rows(), std::ssize(expected));
+    ASSERT_EQ(routed.probes.nprobe, 3);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const auto row = routed.probes.row(static_cast<std::int64_t>(i));
+      const auto first = static_cast<std::int32_t>(expected[i]);
+      EXPECT_EQ(std::vector(row.begin(), row.end()),
+                (std::vector<std::int32_t>{first, first + 1, first + 2}));
+    }
+  }
+}
+
+TEST(Distribute, the_router_by_lists_needs_lists) {
+  EXPECT_THROW(make_router("lists", {}), Error);
+  EXPECT_THROW(make_router("some", {}), Error);
+}
+
 }  // namespace mpishards::rank

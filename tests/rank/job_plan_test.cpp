@@ -53,6 +53,30 @@ TEST(JobPlan, refuses_with_numbers_what_can_not_fit) {
       ErrorKind::config, [] { plan_job(shape_of(1'000'000, 4096, 1000, 1, 1000)); }, "1000 B");
 }
 
+TEST(JobPlan, knows_what_clusters_hold_and_refuses_what_does_not_fit) {
+  JobShape shape = shape_of(1'000'000, 4, 1'000'000, 2, 64 << 20);
+  shape.eps = 1.0F;
+  shape.exclude_self = true;
+  shape.has_clusters = true;
+  const JobPlan plan = plan_job(shape);
+  EXPECT_GE(plan.cluster_bytes, 9'000'000);
+  EXPECT_LE(plan.cluster_bytes, 10'000'000);
+  EXPECT_EQ(plan.result_bytes, 8 * 1'000'001 + 9 * 1'000'000);
+  shape.memory_bytes = 9'000'000;
+  test::expect_error(
+      ErrorKind::config, [&] { plan_job(shape); }, "--clusters holds 9 bytes a row", "8.6 MiB", "--memory");
+  shape.has_clusters = false;
+  EXPECT_EQ(plan_job(shape).cluster_bytes, 0);
+}
+
+TEST(JobPlan, of_a_streamed_range_search_says_nothing_of_resident_queries) {
+  JobShape shape = shape_of(1'000'000, 64, 1000, 1, 32 << 20);
+  shape.eps = 1.0F;
+  const std::string text = to_string(plan_job(shape), shape);
+  EXPECT_NE(text.find("base streamed"), std::string::npos) << text;
+  EXPECT_EQ(text.find("resident"), std::string::npos) << text;
+}
+
 TEST(JobPlan, counts_beyond_32_bits) {
   const JobPlan plan = plan_job(shape_of(10'000'000'000, 96, 1'000'000, 64, 64 * kGiB));
   EXPECT_DOUBLE_EQ(plan.flops, 2.0 * 1e10 * 96 * 1e6);
@@ -76,6 +100,32 @@ TEST(Bytes, are_read_and_written_with_units) {
   EXPECT_EQ(format_bytes(1023), "1023 B");
   for (const char* text : {"", "GiB", "8 apples", "-1GiB", "1e30GiB"})
     EXPECT_THROW(parse_bytes(text), Error) << text;
+}
+
+TEST(JobPlan, an_undirected_graph_lies_beside_the_directed_one_until_it_is_whole) {
+  JobShape shape = shape_of(100'000, 32, 100'000, 2, 4 * kGiB);
+  shape.exclude_self = true;
+  const JobPlan directed = plan_job(shape);
+  shape.symmetrized = true;
+  const JobPlan undirected = plan_job(shape);
+  EXPECT_EQ(undirected.result_bytes, 2 * directed.result_bytes);
+  EXPECT_EQ(undirected.scratch_bytes, 3 * directed.result_bytes);
+}
+
+TEST(JobPlan, looking_into_some_lists_costs_their_share_and_the_centroids) {
+  JobShape shape = shape_of(1'000'000, 96, 10'000, 2, 4 * kGiB);
+  const JobPlan whole = plan_job(shape);
+  shape.lists = 1000;
+  shape.nprobe = 10;
+  const JobPlan some = plan_job(shape);
+  EXPECT_DOUBLE_EQ(some.flops, whole.flops * (0.01 + 0.001));
+  EXPECT_GT(some.batch, whole.batch);
+  shape.nprobe = 0;
+  EXPECT_EQ(shape.planned_nprobe(), 32);
+  shape.memory_bytes = kGiB / 16;
+  const JobPlan streamed = plan_job(shape);
+  EXPECT_GT(streamed.groups, 1);
+  EXPECT_LE(streamed.memory_bytes, shape.memory_bytes);
 }
 
 }  // namespace

@@ -22,5 +22,15 @@ TEST(RowHash, is_the_same_for_any_cut_and_differs_for_any_change) {
   EXPECT_NE(hash_rows(rows_of(values, 0, 10, 4), 0), whole);
 }
 
+TEST(RowHash, by_id_is_the_same_for_any_order_of_the_rows) {
+  const std::vector<float> rows = {1, 2, 3, 4, 5, 6};
+  const std::vector<float> turned = {5, 6, 1, 2, 3, 4};
+  const std::vector<GlobalId> ids = {7, 0, 9};
+  const std::vector<GlobalId> turned_ids = {9, 7, 0};
+  const std::uint64_t hash = hash_rows(rows_of(rows, 0, 3, 2), ids);
+  EXPECT_EQ(hash_rows(rows_of(turned, 0, 3, 2), turned_ids), hash);
+  EXPECT_NE(hash_rows(rows_of(turned, 0, 3, 2), ids), hash);
+}
+
 }  // namespace
 }  // namespace mpishards::rank

@@ -108,7 +108,8 @@ TEST(Expression, a_refusal_quotes_whole_characters) {
     parse_expression("id == \xC3\xA9", "id");
     FAIL() << "it was taken";
   } catch (const RequestError& error) {
-    EXPECT_NE(std::string(error.what()).find("found '\xC3\xA9' at position 6"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("found '\xC3\xA9' at position 6"), std::string::npos)
+        << error.what();
   }
 }
 

@@ -8,6 +8,7 @@ int run_graph(const Arguments& arguments, const comm::Communicator& world);
 int run_search(const Arguments& arguments, const comm::Communicator& world);
 int run_range(const Arguments& arguments, const comm::Communicator& world);
 int run_join(const Arguments& arguments, const comm::Communicator& world);
+int run_build(const Arguments& arguments, const comm::Communicator& world);
 int run_serve(const Arguments& arguments, const comm::Communicator& world);
 int run_ping(const Arguments& arguments, const comm::Communicator& world);
 int run_query(const Arguments& arguments, const comm::Communicator& world);

@@ -140,23 +140,34 @@ int threads_of(const cxxopts::ParseResult& options) {
   return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+double recall_of(const OracleVerdict& verdict) {
+  return static_cast<double>(verdict.met_neighbors) / static_cast<double>(verdict.true_neighbors);
+}
+
 void print_verdict(const cxxopts::ParseResult& options, const OracleRequest& request,
                    const OracleReport& report) {
   const OracleVerdict& verdict = report.verdict;
   if (options.count("json") > 0) {
-    const json out = {{"schema", "mpishards.eval-oracle/1"},
-                      {"result", request.result_path},
-                      {"base_files", report.base},
-                      {"query_files", report.queries},
-                      {"queries", verdict.queries},
-                      {"of_queries", report.nq},
-                      {"seed", request.seed},
-                      {"wrong_queries", verdict.wrong_queries},
-                      {"rounding_distances", verdict.rounding_distances},
-                      {"rounding_places", verdict.rounding_places},
-                      {"first_wrong_query", verdict.first_wrong_row},
-                      {"first_wrong_reason", verdict.first_wrong_reason},
-                      {"trusted", verdict.exact()}};
+    json out = {{"schema", "mpishards.eval-oracle/1"},
+                {"result", request.result_path},
+                {"base_files", report.base},
+                {"query_files", report.queries},
+                {"queries", verdict.queries},
+                {"of_queries", report.nq},
+                {"seed", request.seed},
+                {"wrong_queries", verdict.wrong_queries},
+                {"rounding_distances", verdict.rounding_distances},
+                {"rounding_places", verdict.rounding_places},
+                {"first_wrong_query", verdict.first_wrong_row},
+                {"first_wrong_reason", verdict.first_wrong_reason},
+                {"trusted", verdict.exact()}};
+    if (report.is_matrix) {
+      out["entries"] = verdict.entries;
+      out["missing_entries"] = verdict.missing_entries;
+      out["surplus_entries"] = verdict.surplus_entries;
+      out["wrong_distances"] = verdict.wrong_distances;
+    }
+    if (verdict.true_neighbors > 0) out["recall"] = recall_of(verdict);
     std::printf("%s\n", out.dump().c_str());
     return;
   }
@@ -166,6 +177,15 @@ void print_verdict(const cxxopts::ParseResult& options, const OracleRequest& req
               static_cast<unsigned long long>(request.seed),
               static_cast<long long>(verdict.queries - verdict.wrong_queries),
               static_cast<long long>(verdict.wrong_queries));
+  if (report.is_matrix)
+    std::printf("entries    %lld compared: %lld missing, %lld surplus, %lld with a wrong distance\n",
+                static_cast<long long>(verdict.entries), static_cast<long long>(verdict.missing_entries),
+                static_cast<long long>(verdict.surplus_entries),
+                static_cast<long long>(verdict.wrong_distances));
+  if (verdict.true_neighbors > 0)
+    std::printf("recall     %.4f: %lld of %lld true neighbors met; the search looked into some lists\n",
+                recall_of(verdict), static_cast<long long>(verdict.met_neighbors),
+                static_cast<long long>(verdict.true_neighbors));
   std::printf(
       "rounding   %lld distances and %lld places differ only because a sum lies within 1e-12 of a boundary "
       "between two float32\n",

@@ -4,10 +4,12 @@
 #include <cstdio>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "app/build_report.hpp"
 #include "app/cli.hpp"
 #include "app/commands/commands.hpp"
 #include "app/options.hpp"
@@ -70,6 +72,7 @@ struct Request {
   rank::JobShape shape;
   rank::JobRoofs roofs;
   Device device;
+  std::string index;  // that is searched; empty: the base as it is
   bool memory_given = false;
   bool ranks_given = false;
   bool json = false;
@@ -165,6 +168,22 @@ void refuse_script(const Request& request) {
                                             "cpu");
 }
 
+/// The search looks into some lists of an index.
+void read_index_options(const cxxopts::ParseResult& options, Request& request) {
+  if (options.count("index") == 0) {
+    if (options.count("nprobe") > 0)
+      throw Error(ErrorKind::usage, "--nprobe is for an index of lists; name it with --index ivf1024");
+    return;
+  }
+  request.index = options["index"].as<std::string>();
+  const rank::IndexSpec spec = rank::parse_index_spec(request.index);
+  request.shape.has_ids = true;
+  if (!spec.has_lists()) return;
+  request.shape.lists = spec.nlist;
+  if (options.count("nprobe") > 0)
+    request.shape.nprobe = std::min(required_count(options, "nprobe", "16"), spec.nlist);
+}
+
 Request read_request(const cxxopts::ParseResult& options) {
   Request request;
   rank::JobShape& shape = request.shape;
@@ -184,6 +203,7 @@ Request read_request(const cxxopts::ParseResult& options) {
     request.roofs.read_bytes_per_second = parse_rate(options["read-rate"].as<std::string>(), "B");
   request.ranks_given = options.count("ranks") > 0;
   if (request.ranks_given) shape.n_ranks = narrow<int>(required_count(options, "ranks", "4"));
+  read_index_options(options, request);
   request.json = options.count("json") > 0;
   request.sbatch = options.count("sbatch") > 0;
   if (request.sbatch) refuse_script(request);
@@ -239,6 +259,32 @@ std::string duration_or_unknown(double seconds, const std::string& how_to_know) 
   return seconds > 0 ? human_seconds(seconds) : "unknown (" + how_to_know + ")";
 }
 
+/// What the index takes that the search is planned for; nothing where the base is searched as it is.
+std::optional<rank::PreparedBuild> plan_index(const Request& request) {
+  if (request.index.empty()) return std::nullopt;
+  rank::SearchJobConfig config;
+  config.index = request.index;
+  config.build.emplace();
+  rank::PreparedBuild build{request.shape, rank::plan_build(config, request.shape), {}};
+  build.warnings = rank::build_warnings(build.plan);
+  return build;
+}
+
+double build_seconds(const Request& request, const rank::BuildPlan& build) {
+  if (request.roofs.flops_per_second <= 0) return 0;
+  return (build.training_flops + build.assignment_flops) / request.shape.n_ranks /
+         request.roofs.flops_per_second;
+}
+
+void print_build(const Request& request, const rank::PreparedBuild& build) {
+  std::printf("\nbuilding that index: %s", rank::to_string(build.plan, build.shape).c_str());
+  std::printf(
+      "training and assignment: %s in all: %s; the base is read twice, the index written and read once\n",
+      with_prefix(build.plan.training_flops + build.plan.assignment_flops, "FLOP").c_str(),
+      duration_or_unknown(build_seconds(request, build.plan), "give --flops").c_str());
+  for (const std::string& warning : build.warnings) std::printf("warning: %s\n", warning.c_str());
+}
+
 void print_text(const Request& request, const rank::JobPlan& plan) {
   const rank::JobShape& shape = request.shape;
   std::fputs(rank::to_string(plan, shape).c_str(), stdout);
@@ -253,6 +299,7 @@ void print_text(const Request& request, const rank::JobPlan& plan) {
   std::printf("disk while running: %s, result: %s\n", rank::format_bytes(plan.scratch_bytes).c_str(),
               rank::format_bytes(plan.result_bytes).c_str());
   if (!request.device.note.empty()) std::printf("note: %s\n", request.device.note.c_str());
+  if (const auto build = plan_index(request)) print_build(request, *build);
 }
 
 void print_json(const Request& request, const rank::JobPlan& plan) {
@@ -263,6 +310,10 @@ void print_json(const Request& request, const rank::JobPlan& plan) {
                     {"flops_origin", request.device.flops_origin},
                     {"read_bytes_per_second", request.roofs.read_bytes_per_second},
                     {"note", request.device.note}};
+  if (const auto build = plan_index(request)) {
+    json["build"] = build_plan_json(*build);
+    json["build"]["seconds"] = build_seconds(request, build->plan);
+  }
   std::printf("%s\n", json.dump(2).c_str());
 }
 
@@ -360,6 +411,8 @@ Cli plan_cli() {
       "memory", "memory per rank", text(), "SIZE")("flops", "matrix-product rate of one rank", text(),
                                                    "RATE")("read-rate", "file system rate of one rank",
                                                            text(), "RATE")(
+      "index", "of the base, to be built: ivf1024 (default: none, every row is looked at)", text(), "SPEC")(
+      "nprobe", "lists of it that a query looks into (default: a 32nd)", text(), "N")(
       "sbatch", "print a Slurm job script of this size")("json", "one JSON document");
   return cli;
 }

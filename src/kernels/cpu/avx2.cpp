@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 // Per function instead of per file: inline functions of headers stay compiled for the baseline, so that no
@@ -65,33 +66,57 @@ MPISHARDS_AVX2 inline double sum_terms(const float* a, const float* b, std::int6
   return total(sum);
 }
 
-constexpr std::int64_t kQueries = 6;  // 6 x 2 accumulators and 3 operands: 15 of 16 registers
-constexpr std::int64_t kRows = 16;
-// Of packed base rows that all queries of a chunk pass over: half of a 512 KiB L2.
-constexpr std::int64_t kBlockBytes = std::int64_t{256} << 10;
+constexpr std::int64_t kLanes = 8;
+constexpr std::int64_t kPanelQueries = 2 * kLanes;
+// Rows that are screened together: 12 x 8 or twice 6 x 16 accumulators, which leaves registers for the
+// operands.
+constexpr std::int64_t kGroupRows = 12;
+// Of base rows that all panels of a chunk pass over: they stay in a quarter of a 512 KiB L2, while the panels
+// may come from farther away.
+constexpr std::int64_t kBlockBytes = std::int64_t{128} << 10;
 
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-/// Rows of one packed block: a multiple of kRows.
-std::int64_t block_rows(std::int64_t base_rows, std::int64_t d) {
-  const std::int64_t fitting = kBlockBytes / (d * static_cast<std::int64_t>(sizeof(float))) / kRows * kRows;
-  return std::min(round_up(base_rows, kRows), std::max(fitting, kRows));
+std::int64_t block_rows(std::int64_t d) {
+  const std::int64_t fitting = kBlockBytes / (d * static_cast<std::int64_t>(sizeof(float)));
+  return std::max(fitting / kGroupRows * kGroupRows, kGroupRows);
 }
 
-/// Up to kRows base rows side by side, with what finishes their scores.
+/// Up to 16 queries side by side.
 struct Panel {
-  const float* values;  // d x kRows
-  const float* scale;
-  const float* bias;
+  const float* values;  // d x lanes
+  std::int64_t first_query;
+  std::int64_t queries;  // of them; the other lanes are zero
+
+  std::int64_t lanes() const { return round_up(queries, kLanes); }
 };
 
-MPISHARDS_AVX2 inline void transpose_8x8(const float* in, std::int64_t in_stride, float* out,
+Panel panel_of(const ScreenTile& tile, std::int64_t first_query) {
+  return {tile.packed_queries + first_query * tile.base.cols, first_query,
+          std::min(kPanelQueries, tile.queries.rows - first_query)};
+}
+
+/// Rows as they are stored, with what finishes their scores.
+struct Rows {
+  const float* values;
+  const float* scale;  // null: all ones
+  const float* bias;   // null: all zeros
+  std::int64_t first_row;
+  std::int64_t count;
+
+  Rows from(std::int64_t row, std::int64_t d) const {
+    return {values + row * d, scale == nullptr ? nullptr : scale + row,
+            bias == nullptr ? nullptr : bias + row, first_row + row, count - row};
+  }
+};
+
+MPISHARDS_AVX2 inline void transpose_8x8(const float* const (&in)[kLanes], float* out,
                                          std::int64_t out_stride) {
   __m256 r[8];
   __m256 t[8];
-  for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_ps(in + i * in_stride);
+  for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_ps(in[i]);
   for (int i = 0; i < 8; i += 2) {
     t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
     t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
@@ -103,128 +128,151 @@ MPISHARDS_AVX2 inline void transpose_8x8(const float* in, std::int64_t in_stride
     r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
   }
   for (int i = 0; i < 4; ++i) {
-    _mm256_storeu_ps(out + i * out_stride, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
-    _mm256_storeu_ps(out + (i + 4) * out_stride, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    _mm256_store_ps(out + i * out_stride, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+    _mm256_store_ps(out + (i + 4) * out_stride, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
   }
 }
 
-/// Rows [begin, begin + kRows) of `base`, side by side; rows past the end are zero.
-MPISHARDS_AVX2 void pack_panel(MatrixView<const float> base, std::int64_t begin, float* panel) {
-  const std::int64_t rows = std::min(kRows, base.rows - begin);
-  const std::int64_t d = base.cols;
-  const std::int64_t whole = rows == kRows ? d / 8 * 8 : 0;
-  for (std::int64_t i = 0; i < whole; i += 8)
-    for (std::int64_t row = 0; row < kRows; row += 8)
-      transpose_8x8(base.row(begin + row) + i, d, panel + i * kRows + row, kRows);
-  if (rows < kRows) std::fill_n(panel, d * kRows, 0.0f);
+/// Queries [first, first + kLanes) side by side; those past the end are zero.
+MPISHARDS_AVX2 void pack_lanes(MatrixView<const float> queries, std::int64_t first, float* out,
+                               std::int64_t out_stride) {
+  const std::int64_t d = queries.cols;
+  const std::int64_t real = std::min(kLanes, queries.rows - first);
+  const std::int64_t whole = real == kLanes ? d / 8 * 8 : 0;
+  for (std::int64_t i = 0; i < whole; i += 8) {
+    const float* in[kLanes];
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) in[lane] = queries.row(first + lane) + i;
+    transpose_8x8(in, out + i * out_stride, out_stride);
+  }
   for (std::int64_t i = whole; i < d; ++i)
-    for (std::int64_t row = 0; row < rows; ++row) panel[i * kRows + row] = base.row(begin + row)[i];
+    for (std::int64_t lane = 0; lane < kLanes; ++lane)
+      out[i * out_stride + lane] = lane < real ? queries.row(first + lane)[i] : 0.0f;
 }
 
-/// Scores of the 6 x 16 pairs of a query group and a panel; true where one is not below its query's
-/// threshold.
+/// Scores of kRows x kVectors * 8 pairs; true where one is not below its query's threshold.
 ///
 /// Rounds once after the dot product: scale is 1 or bias is 0.
-/// @param[out] scores  6 x 16, written only on a hit
-MPISHARDS_AVX2 inline bool screen_block(const float* group, const Panel& panel, std::int64_t d,
+/// @param thresholds   one a lane
+/// @param[out] scores  kRows x kVectors * 8, written only on a hit
+template <std::int64_t kRows, std::int64_t kVectors>
+MPISHARDS_AVX2 inline bool screen_block(const Rows& rows, const float* panel, std::int64_t d,
                                         const float* thresholds, float* scores) {
-  __m256 sum[kQueries][2];
-#pragma GCC unroll 6
-  for (int q = 0; q < kQueries; ++q) sum[q][0] = sum[q][1] = _mm256_setzero_ps();
-  const float* values = panel.values;
+  __m256 sum[kRows][kVectors];
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm256_setzero_ps();
+  const float* row[kRows];
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) row[r] = rows.values + r * d;
 #pragma GCC unroll 4
-  for (std::int64_t i = 0; i < d; ++i, values += kRows, group += kQueries) {
-    const __m256 left = _mm256_load_ps(values);
-    const __m256 right = _mm256_load_ps(values + 8);
-#pragma GCC unroll 6
-    for (int q = 0; q < kQueries; ++q) {
-      const __m256 query = _mm256_broadcast_ss(group + q);
-      sum[q][0] = _mm256_fmadd_ps(query, left, sum[q][0]);
-      sum[q][1] = _mm256_fmadd_ps(query, right, sum[q][1]);
+  for (std::int64_t i = 0; i < d; ++i) {
+    __m256 queries[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) queries[v] = _mm256_load_ps(panel + (i * kVectors + v) * kLanes);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      const __m256 value = _mm256_broadcast_ss(row[r] + i);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm256_fmadd_ps(value, queries[v], sum[r][v]);
     }
   }
   __m256 hits = _mm256_setzero_ps();
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    const __m256 scale = rows.scale == nullptr ? _mm256_set1_ps(1) : _mm256_broadcast_ss(rows.scale + r);
+    const __m256 bias = rows.bias == nullptr ? _mm256_setzero_ps() : _mm256_broadcast_ss(rows.bias + r);
 #pragma GCC unroll 2
-  for (int half = 0; half < 2; ++half) {
-    const std::ptrdiff_t first = std::ptrdiff_t{8} * half;
-    const __m256 scale = _mm256_load_ps(panel.scale + first);
-    const __m256 bias = _mm256_load_ps(panel.bias + first);
-#pragma GCC unroll 6
-    for (int q = 0; q < kQueries; ++q) {
-      sum[q][half] = _mm256_fmadd_ps(sum[q][half], scale, bias);
-      const __m256 threshold = _mm256_broadcast_ss(thresholds + q);
-      hits = _mm256_or_ps(hits, _mm256_cmp_ps(sum[q][half], threshold, _CMP_NLT_UQ));
+    for (int v = 0; v < kVectors; ++v) {
+      sum[r][v] = _mm256_fmadd_ps(sum[r][v], scale, bias);
+      const __m256 threshold = _mm256_load_ps(thresholds + v * kLanes);
+      hits = _mm256_or_ps(hits, _mm256_cmp_ps(sum[r][v], threshold, _CMP_NLT_UQ));
     }
   }
   if (_mm256_movemask_ps(hits) == 0) return false;
-#pragma GCC unroll 6
-  for (int q = 0; q < kQueries; ++q) {
-    _mm256_store_ps(scores + q * kRows, sum[q][0]);
-    _mm256_store_ps(scores + q * kRows + 8, sum[q][1]);
-  }
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) _mm256_store_ps(scores + (r * kVectors + v) * kLanes, sum[r][v]);
   return true;
 }
 
+/// Which of 8 scores are not below their thresholds, a bit each.
+MPISHARDS_AVX2 inline std::uint32_t hits_of(const float* scores, const float* thresholds) {
+  const __m256 hits = _mm256_cmp_ps(_mm256_load_ps(scores), _mm256_load_ps(thresholds), _CMP_NLT_UQ);
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(hits));
+}
+
+/// Thresholds of a panel; padding lanes never hit.
+void load_thresholds(const ScreenTile& tile, const Panel& panel, float* thresholds) {
+  std::fill_n(thresholds, kPanelQueries, std::numeric_limits<float>::infinity());
+  std::copy_n(tile.thresholds + panel.first_query, panel.queries, thresholds);
+}
+
 /// Hits are rare: this stays out of the hot loop.
-__attribute__((noinline)) void report(const ScreenTile& tile, CandidateSink& sink, std::int64_t first_query,
-                                      std::int64_t first_row, const float* scores) {
-  const std::int64_t queries = std::min(kQueries, tile.queries.rows - first_query);
-  const std::int64_t rows = std::min(kRows, tile.base.rows - first_row);
-  for (std::int64_t q = 0; q < queries; ++q)
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const float score = scores[q * kRows + row];
-      if (!(score < tile.thresholds[first_query + q])) sink.add(first_query + q, first_row + row, score);
+/// @param scores  n_rows x the panel's lanes; rows past rows.count are none
+/// @param thresholds  the panel's; brought up to date
+MPISHARDS_AVX2 __attribute__((noinline)) void report(const ScreenTile& tile, const Panel& panel,
+                                                     const Rows& rows, std::int64_t n_rows,
+                                                     const float* scores, float* thresholds,
+                                                     CandidateSink& sink) {
+  for (std::int64_t row = 0; row < std::min(n_rows, rows.count); ++row)
+    for (std::int64_t lane = 0; lane < panel.lanes(); lane += kLanes) {
+      const float* const own = scores + row * panel.lanes() + lane;
+      for (std::uint32_t hits = hits_of(own, thresholds + lane); hits != 0; hits &= hits - 1) {
+        const std::int64_t hit = std::countr_zero(hits);
+        if (lane + hit >= panel.queries) break;
+        const std::int64_t query = panel.first_query + lane + hit;
+        sink.add(query, rows.first_row + row, own[hit]);
+        thresholds[lane + hit] = tile.thresholds[query];
+      }
     }
 }
 
-/// Thresholds of a group; padding queries never hit.
-void load_thresholds(const ScreenTile& tile, std::int64_t first_query, float* thresholds) {
-  for (std::int64_t q = 0; q < kQueries; ++q)
-    thresholds[q] = first_query + q < tile.queries.rows ? tile.thresholds[first_query + q]
-                                                        : std::numeric_limits<float>::infinity();
+/// Asks for memory that will be read: rows are streamed in an order that no hardware prefetcher foresees.
+MPISHARDS_AVX2 inline void prefetch(const float* values, std::int64_t count) {
+  constexpr std::int64_t kLineFloats = 64 / sizeof(float);
+  for (std::int64_t i = 0; i < count; i += kLineFloats)
+    _mm_prefetch(reinterpret_cast<const char*>(values + i), _MM_HINT_T0);
 }
 
-/// A packed block of the tile's base rows: panels, and scale and bias padded to whole panels.
-struct Block {
-  std::int64_t first_row;
-  std::int64_t n_panels;
-  const float* values;
-  const float* scale;
-  const float* bias;
-};
-
-/// @param values  as the scratch of a tile is laid out: panels, then scale, then bias
-Block pack_block(const ScreenTile& tile, std::int64_t first_row, std::int64_t rows, float* scratch) {
+/// One panel against rows, whose number is a multiple of kRows or padded to one.
+template <std::int64_t kRows, std::int64_t kVectors>
+MPISHARDS_AVX2 void screen_rows(const ScreenTile& tile, const Panel& panel, const Rows& rows,
+                                CandidateSink& sink) {
   const std::int64_t d = tile.base.cols;
-  float* const scale = scratch + rows * d;
-  float* const bias = scale + rows;
-  const std::int64_t real = std::min(rows, tile.base.rows - first_row);
-  for (std::int64_t row = 0; row < rows; row += kRows)
-    if (row < real) pack_panel(tile.base, first_row + row, scratch + row * d);
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const bool is_real = row < real;
-    scale[row] = is_real && tile.scale != nullptr ? tile.scale[first_row + row] : 1.0f;
-    bias[row] = !is_real               ? -std::numeric_limits<float>::infinity()
-                : tile.bias != nullptr ? tile.bias[first_row + row]
-                                       : 0.0f;
+  alignas(32) float scores[kRows * kVectors * kLanes];
+  alignas(32) float thresholds[kPanelQueries];
+  load_thresholds(tile, panel, thresholds);
+  for (std::int64_t row = 0; row < rows.count; row += kRows) {
+    const Rows group = rows.from(row, d);
+    if (panel.first_query == 0) prefetch(group.values + kRows * d, kRows * d);
+    if (screen_block<kRows, kVectors>(group, panel.values, d, thresholds, scores))
+      report(tile, panel, group, kRows, scores, thresholds, sink);
   }
-  return {first_row, (real + kRows - 1) / kRows, scratch, scale, bias};
 }
 
-MPISHARDS_AVX2 void screen_group(const ScreenTile& tile, const Block& block, std::int64_t first_query,
-                                 CandidateSink& sink) {
-  const std::int64_t d = tile.base.cols;
-  const float* const group = tile.packed_queries + first_query * d;
-  alignas(32) float scores[kQueries * kRows];
-  alignas(32) float thresholds[kQueries];
-  load_thresholds(tile, first_query, thresholds);
-  for (std::int64_t p = 0; p < block.n_panels; ++p) {
-    const std::int64_t row = p * kRows;
-    const Panel panel{block.values + row * d, block.scale + row, block.bias + row};
-    if (!screen_block(group, panel, d, thresholds, scores)) continue;
-    report(tile, sink, first_query, block.first_row + row, scores);
-    load_thresholds(tile, first_query, thresholds);
+void screen_panels(const ScreenTile& tile, const Rows& rows, CandidateSink& sink) {
+  for (std::int64_t query = 0; query < tile.queries.rows; query += kPanelQueries) {
+    const Panel panel = panel_of(tile, query);
+    if (panel.lanes() == kLanes)
+      screen_rows<kGroupRows, 1>(tile, panel, rows, sink);
+    else
+      screen_rows<kGroupRows / 2, 2>(tile, panel, rows, sink);
   }
+}
+
+/// The last rows, fewer than kGroupRows, padded: the sums read whole groups.
+/// @param scratch  kGroupRows x (d + 2)
+Rows pad_rows(const Rows& rows, std::int64_t d, float* scratch) {
+  float* const scale = scratch + kGroupRows * d;
+  float* const bias = scale + kGroupRows;
+  std::fill_n(scratch, kGroupRows * (d + 2), 0.0f);
+  std::copy_n(rows.values, rows.count * d, scratch);
+  if (rows.scale != nullptr) std::copy_n(rows.scale, rows.count, scale);
+  if (rows.bias != nullptr) std::copy_n(rows.bias, rows.count, bias);
+  return {scratch, rows.scale == nullptr ? nullptr : scale, rows.bias == nullptr ? nullptr : bias,
+          rows.first_row, rows.count};
 }
 
 }  // namespace
@@ -242,29 +290,32 @@ MPISHARDS_AVX2 double l2_squared(const float* a, const float* b, std::int64_t d)
 }
 
 std::int64_t packed_query_floats(std::int64_t nq, std::int64_t d) {
-  return round_up(nq, kQueries) * d;
+  return round_up(nq, kLanes) * d;
 }
 
 void pack_queries(MatrixView<const float> queries, float* packed) {
-  const std::int64_t d = queries.cols;
-  for (std::int64_t query = 0; query < round_up(queries.rows, kQueries); ++query) {
-    float* const group = packed + query / kQueries * kQueries * d + query % kQueries;
-    for (std::int64_t i = 0; i < d; ++i)
-      group[i * kQueries] = query < queries.rows ? queries.row(query)[i] : 0.0f;
+  for (std::int64_t first = 0; first < queries.rows; first += kPanelQueries) {
+    const std::int64_t lanes = round_up(std::min(kPanelQueries, queries.rows - first), kLanes);
+    for (std::int64_t lane = 0; lane < lanes; lane += kLanes)
+      pack_lanes(queries, first + lane, packed + first * queries.cols + lane, lanes);
   }
 }
 
-std::int64_t scratch_floats(std::int64_t, std::int64_t base_rows, std::int64_t d) {
-  return block_rows(base_rows, d) * (d + 2);
+std::int64_t scratch_floats(std::int64_t, std::int64_t, std::int64_t d) {
+  return kGroupRows * (d + 2);
 }
 
 void screen(const ScreenTile& tile, CandidateSink& sink) {
-  const std::int64_t rows = block_rows(tile.base.rows, tile.base.cols);
-  for (std::int64_t first_row = 0; first_row < tile.base.rows; first_row += rows) {
-    const Block block = pack_block(tile, first_row, rows, tile.scratch);
-    for (std::int64_t query = 0; query < tile.queries.rows; query += kQueries)
-      screen_group(tile, block, query, sink);
+  const std::int64_t d = tile.base.cols;
+  const Rows all{tile.base.data, tile.scale, tile.bias, 0, tile.base.rows};
+  const std::int64_t whole = tile.base.rows / kGroupRows * kGroupRows;
+  const std::int64_t block = block_rows(d);
+  for (std::int64_t row = 0; row < whole; row += block) {
+    Rows rows = all.from(row, d);
+    rows.count = std::min(block, whole - row);
+    screen_panels(tile, rows, sink);
   }
+  if (whole < tile.base.rows) screen_panels(tile, pad_rows(all.from(whole, d), d, tile.scratch), sink);
 }
 
 }  // namespace mpishards::kernels::cpu::avx2

@@ -18,10 +18,12 @@ bool is_supported();
 double dot_product(const float* a, const float* b, std::int64_t d);
 double l2_squared(const float* a, const float* b, std::int64_t d);
 
-/// Register blocks of 6 queries x 16 rows; scores are compared in registers and leave them only on a hit.
+/// Register blocks of 6 rows x 16 queries, or 12 x 8; scores are compared in registers and leave them only on
+/// a hit.
 ///
-/// Queries are packed once a chunk, 6 side by side; base rows once a tile, 16 side by side, in blocks that
-/// stay in L2 while all queries of the chunk, from L3, pass over them.
+/// Queries are packed once a chunk, 16 side by side, the last 8 or fewer 8 side by side. Base rows are read
+/// as they are stored, so that few queries cost little more than reading the rows, in blocks that stay in L2
+/// while all queries of the chunk pass over them.
 std::int64_t packed_query_floats(std::int64_t nq, std::int64_t d);
 void pack_queries(MatrixView<const float> queries, float* packed);
 std::int64_t scratch_floats(std::int64_t nq, std::int64_t base_rows, std::int64_t d);

@@ -119,13 +119,4 @@ float screen_threshold(double cut, double error) {
   return error == kInfinity ? -std::numeric_limits<float>::infinity() : round_down(cut - error);
 }
 
-float round_down(double value) {
-  const auto nearest = static_cast<float>(value);
-  return nearest > value ? std::nextafter(nearest, -std::numeric_limits<float>::infinity()) : nearest;
-}
-
-float round_up(double value) {
-  return -round_down(-value);
-}
-
 }  // namespace mpishards::kernels::cpu

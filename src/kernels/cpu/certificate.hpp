@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 #include "core/metric.hpp"
@@ -68,8 +69,17 @@ class Certificate {
 float screen_threshold(double cut, double error);
 
 /// Largest float32 not above `value`.
-float round_down(double value);
+inline float round_down(double value) {
+  const auto nearest = static_cast<float>(value);
+  if (!(nearest > value)) return nearest;
+  // The next float below: one less for a positive one, one more of the magnitude else; below 0 and -0 comes
+  // the smallest negative.
+  const auto bits = std::bit_cast<std::uint32_t>(nearest == 0 ? -0.0f : nearest);
+  return std::bit_cast<float>(nearest > 0 ? bits - 1 : bits + 1);
+}
 /// Smallest float32 not below `value`.
-float round_up(double value);
+inline float round_up(double value) {
+  return -round_down(-value);
+}
 
 }  // namespace mpishards::kernels::cpu

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+
+#include "kernels/cpu/scratch.hpp"
 
 namespace mpishards::kernels::cpu {
 namespace {
@@ -10,17 +13,7 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr float kFloatInfinity = std::numeric_limits<float>::infinity();
 
-template <class T>
-std::size_t bytes_of(const std::vector<T>& values) {
-  return values.capacity() * sizeof(T);
-}
-
-template <class T>
-void set_size(std::vector<T>& values, std::int64_t size) {
-  if (static_cast<std::size_t>(size) > values.capacity())
-    std::vector<T>().swap(values);  // no copy of old scratch
-  values.resize(static_cast<std::size_t>(size));
-}
+constexpr std::int64_t kLeastFresh = 16;
 
 std::int64_t neighbors_kept(const SearchShape& shape) {
   return std::min(shape.k, std::max<std::int64_t>(shape.nb, 1));
@@ -29,19 +22,22 @@ std::int64_t neighbors_kept(const SearchShape& shape) {
 }  // namespace
 
 void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa) {
-  const std::int64_t queries = plan.query_tile;
+  const std::int64_t queries = plan.chunk_queries;
   capacity_ = plan.buffer_entries;
   base_tile_ = plan.base_tile;
   k_ = neighbors_kept(shape);
   set_size(candidates_, queries * capacity_);
-  screen_.reserve(queries, base_tile_, shape.d, shape.dtype, isa);
+  screen_.reserve(plan.query_tile, base_tile_, shape.d, shape.dtype, isa);
   exact_distances_.reserve(queries, shape.d);
   set_size(certificates_, queries);
   set_size(cuts_, queries);
-  set_size(errors_, queries);
-  set_size(thresholds_, queries);
   set_size(counts_, queries);
+  set_size(limits_, queries);
   set_size(widened_, queries);
+  set_size(selected_, plan.query_tile);
+  set_size(selected_rows_, plan.by_list ? plan.query_tile * shape.d : 0);
+  set_size(errors_, plan.query_tile);
+  set_size(thresholds_, plan.query_tile);
   set_size(exact_, capacity_);
   set_size(merged_neighbors_, shape.k);
   set_size(merged_distances_, shape.k);
@@ -51,21 +47,24 @@ void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, c
 
 std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa) {
   constexpr std::int64_t kPerQuery =
-      sizeof(Certificate) + 3 * sizeof(double) + sizeof(float) + sizeof(std::int64_t) + sizeof(char);
+      sizeof(Certificate) + 2 * sizeof(double) + 2 * sizeof(std::int64_t) + sizeof(char);
+  constexpr std::int64_t kPerSelected = sizeof(std::int32_t) + sizeof(double) + sizeof(float);
   constexpr std::int64_t kNeighbor = sizeof(GlobalId) + sizeof(float);
   constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
   const std::int64_t per_query =
       kPerQuery + plan.buffer_entries * static_cast<std::int64_t>(sizeof(Candidate));
-  return plan.query_tile * per_query + shape.d * kFloat +
+  const std::int64_t per_selected = kPerSelected + (plan.by_list ? shape.d * kFloat : 0);
+  return plan.chunk_queries * per_query + plan.query_tile * per_selected + shape.d * kFloat +
          TileScreen::bytes_for(plan.query_tile, plan.base_tile, shape.d, shape.dtype, isa) +
          plan.buffer_entries * (static_cast<std::int64_t>(sizeof(Exact)) + kNeighbor) + shape.k * kNeighbor;
 }
 
 std::size_t ChunkSearch::bytes() const {
   return bytes_of(candidates_) + screen_.bytes() + exact_distances_.bytes() + bytes_of(certificates_) +
-         bytes_of(cuts_) + bytes_of(errors_) + bytes_of(thresholds_) + bytes_of(counts_) +
-         bytes_of(widened_) + bytes_of(exact_) + bytes_of(merged_neighbors_) + bytes_of(merged_distances_) +
-         bytes_of(fresh_neighbors_) + bytes_of(fresh_distances_);
+         bytes_of(cuts_) + bytes_of(counts_) + bytes_of(limits_) + bytes_of(widened_) + bytes_of(selected_) +
+         bytes_of(selected_rows_) + bytes_of(errors_) + bytes_of(thresholds_) + bytes_of(exact_) +
+         bytes_of(merged_neighbors_) + bytes_of(merged_distances_) + bytes_of(fresh_neighbors_) +
+         bytes_of(fresh_distances_);
 }
 
 void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> queries,
@@ -75,7 +74,6 @@ void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> qu
   out_ = &out;
   first_row_ = first_row;
   counters_before_ = counters_;
-  screen_.begin(*context.isa, queries);
   exact_distances_.begin(context.metric, *context.isa, queries, context.base.rows.dtype);
   for (std::int64_t q = 0; q < queries.rows; ++q) {
     const auto i = static_cast<std::size_t>(q);
@@ -83,8 +81,23 @@ void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> qu
                                    context.max_row_norm, context.error_factor);
     cuts_[i] = bound.empty() ? -kInfinity : certificates_[i].cut_from_distance(bound[i]);
     counts_[i] = 0;
+    set_limit(q);
     widened_[i] = 0;
   }
+}
+
+void ChunkSearch::select_all() {
+  n_selected_ = queries_.rows;
+  std::iota(selected_.begin(), selected_.begin() + n_selected_, std::int32_t{0});
+  screen_.begin(*context_->isa, queries_);
+}
+
+void ChunkSearch::select(std::span<const std::int32_t> queries) {
+  n_selected_ = std::ssize(queries);
+  std::ranges::copy(queries, selected_.begin());
+  float* row = selected_rows_.data();
+  for (const std::int32_t query : queries) row = std::copy_n(queries_.row(query), queries_.cols, row);
+  screen_.begin(*context_->isa, {selected_rows_.data(), n_selected_, queries_.cols});
 }
 
 void ChunkSearch::screen(const RowSet& set, std::int64_t begin, std::int64_t end) {
@@ -93,20 +106,21 @@ void ChunkSearch::screen(const RowSet& set, std::int64_t begin, std::int64_t end
     const std::int64_t tile_end = std::min(end, tile_begin + base_tile_);
     tile_begin_ = tile_begin;
     const RowMaxima maxima = set.norms->maxima(tile_begin, tile_end);
-    for (std::int64_t q = 0; q < queries_.rows; ++q) {
-      const auto i = static_cast<std::size_t>(q);
-      errors_[i] = certificates_[i].error(maxima);
-      if (errors_[i] == kInfinity) widened_[i] = 1;
-      update_threshold(q);
+    for (std::int64_t slot = 0; slot < n_selected_; ++slot) {
+      const auto query = static_cast<std::size_t>(selected_[static_cast<std::size_t>(slot)]);
+      const double error = certificates_[query].error(maxima);
+      errors_[static_cast<std::size_t>(slot)] = error;
+      if (error == kInfinity) widened_[query] = 1;
+      update_threshold(slot);
     }
     screen_.run(set, tile_begin, tile_end, thresholds_.data(), *this);
-    counters_.distances += queries_.rows * (tile_end - tile_begin);
+    counters_.distances += n_selected_ * (tile_end - tile_begin);
   }
 }
 
-void ChunkSearch::update_threshold(std::int64_t query) {
-  const auto i = static_cast<std::size_t>(query);
-  thresholds_[i] = screen_threshold(cuts_[i], errors_[i]);
+void ChunkSearch::update_threshold(std::int64_t slot) {
+  const auto i = static_cast<std::size_t>(slot);
+  thresholds_[i] = screen_threshold(cuts_[static_cast<std::size_t>(selected_[i])], errors_[i]);
 }
 
 void ChunkSearch::raise_cut(std::int64_t query, double cut) {
@@ -114,14 +128,16 @@ void ChunkSearch::raise_cut(std::int64_t query, double cut) {
   cuts_[i] = std::max(cuts_[i], cut);
 }
 
-void ChunkSearch::add(std::int64_t query, std::int64_t row, float score) {
-  const auto i = static_cast<std::size_t>(query);
-  if (counts_[i] == capacity_) {
+void ChunkSearch::add(std::int64_t slot, std::int64_t row, float score) {
+  const auto i = static_cast<std::size_t>(slot);
+  const std::int64_t query = selected_[i];
+  std::int64_t& count = counts_[static_cast<std::size_t>(query)];
+  if (count == limits_[static_cast<std::size_t>(query)]) {
     make_room(query);
-    update_threshold(query);
+    update_threshold(slot);
     if (score < thresholds_[i]) return;
   }
-  Candidate& candidate = candidates(query)[counts_[i]++];
+  Candidate& candidate = candidates(query)[count++];
   candidate.row = static_cast<std::uint32_t>((tile_begin_ + row) * tile_stride_);
   const bool bounded = errors_[i] < kInfinity && std::isfinite(score);
   candidate.lower = bounded ? round_down(score - errors_[i]) : -kFloatInfinity;
@@ -132,9 +148,18 @@ void ChunkSearch::make_room(std::int64_t query) {
   const auto i = static_cast<std::size_t>(query);
   prune(query);
   // Half of what lies beyond k must go, or prunings would come too often.
-  if (counts_[i] <= k_ + (capacity_ - k_) / 2) return;
-  widened_[i] = 1;
-  rerank(query);
+  if (counts_[i] > k_ + (capacity_ - k_) / 2) {
+    widened_[i] = 1;
+    rerank(query);
+  }
+  set_limit(query);
+}
+
+void ChunkSearch::set_limit(std::int64_t query) {
+  // Enough for a pruning to pay; more would only be taken by a threshold that is out of date.
+  const std::int64_t fresh = std::max(k_, kLeastFresh);
+  const auto i = static_cast<std::size_t>(query);
+  limits_[i] = std::min(capacity_, std::max(counts_[i], k_) + fresh);
 }
 
 void ChunkSearch::prune(std::int64_t query) {
@@ -193,10 +218,18 @@ void ChunkSearch::merge_exact(std::int64_t query, const Candidate* first, const 
     raise_cut(query, certificates_[static_cast<std::size_t>(query)].cut_from_distance(answer.distances[kth]));
 }
 
+void ChunkSearch::prune_all() {
+  for (std::int64_t q = 0; q < queries_.rows; ++q) {
+    prune(q);
+    set_limit(q);
+  }
+}
+
 void ChunkSearch::keep_thresholds_only() {
   for (std::int64_t q = 0; q < queries_.rows; ++q) {
     prune(q);
     counts_[static_cast<std::size_t>(q)] = 0;
+    set_limit(q);
     const NeighborRow answer = out_->row(first_row_ + q);
     std::fill(answer.neighbors.begin(), answer.neighbors.end(), kNoNeighbor);
     std::fill(answer.distances.begin(), answer.distances.end(), worst_distance(context_->metric));

@@ -42,7 +42,8 @@ struct SearchContext {
 /// the data.
 class ChunkSearch final : private CandidateSink {
  public:
-  /// Room for plan.query_tile queries; k is limited to the shard's rows by the caller.
+  /// Room for plan.chunk_queries queries, plan.query_tile of them selected; k is limited to the shard's rows
+  /// by the caller.
   void reserve(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa);
   /// What reserve() takes, at most.
   static std::int64_t bytes_for(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa);
@@ -53,8 +54,16 @@ class ChunkSearch final : private CandidateSink {
   void begin(const SearchContext& context, MatrixView<const float> queries, std::span<const float> bound,
              TopK& out, std::int64_t first_row);
 
-  /// Screens rows [begin, end) of a set, tile by tile.
+  /// Takes all queries for the next screens. @pre no more than plan.query_tile
+  void select_all();
+  /// Takes some queries of the chunk for the next screens. @pre no more than plan.query_tile; plan.by_list
+  void select(std::span<const std::int32_t> queries);
+
+  /// Screens rows [begin, end) of a set against the selected queries, tile by tile.
   void screen(const RowSet& set, std::int64_t begin, std::int64_t end);
+
+  /// Brings all thresholds up to date with the candidates.
+  void prune_all();
 
   /// Forgets candidates and answers but keeps what they proved: k rows at least that good exist.
   void keep_thresholds_only();
@@ -74,13 +83,15 @@ class ChunkSearch final : private CandidateSink {
     float distance;
   };
 
-  void add(std::int64_t query, std::int64_t row, float score) override;
+  /// @param slot  place among the selected queries
+  void add(std::int64_t slot, std::int64_t row, float score) override;
   void make_room(std::int64_t query);
+  void set_limit(std::int64_t query);
   void prune(std::int64_t query);
   void rerank(std::int64_t query);
   void merge_exact(std::int64_t query, const Candidate* first, const Candidate* last);
   void raise_cut(std::int64_t query, double cut);
-  void update_threshold(std::int64_t query);
+  void update_threshold(std::int64_t slot);
   Candidate* candidates(std::int64_t query) { return candidates_.data() + query * capacity_; }
 
   std::int64_t capacity_ = 0;  // of one query's buffer
@@ -97,11 +108,15 @@ class ChunkSearch final : private CandidateSink {
   TileScreen screen_;
   ExactDistances exact_distances_;
   std::vector<Certificate> certificates_;
-  std::vector<double> cuts_;       // rows with an exact score below can't be in the answer
-  std::vector<double> errors_;     // of the tile being screened
-  std::vector<float> thresholds_;  // of the tile being screened
+  std::vector<double> cuts_;  // rows with an exact score below can't be in the answer
   std::vector<std::int64_t> counts_;
+  std::vector<std::int64_t> limits_;  // counts at which to prune
   std::vector<char> widened_;
+  std::int64_t n_selected_ = 0;
+  std::vector<std::int32_t> selected_;  // slot -> query
+  std::vector<float> selected_rows_;    // gathered, where not all are selected
+  std::vector<double> errors_;          // one a slot, of the tile being screened
+  std::vector<float> thresholds_;       // one a slot, of the tile being screened
   std::vector<Exact> exact_;
   std::vector<GlobalId> merged_neighbors_;
   std::vector<float> merged_distances_;

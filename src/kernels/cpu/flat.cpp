@@ -1,14 +1,11 @@
 #include "kernels/cpu/flat.hpp"
 
-#include <cblas.h>
 #include <omp.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <limits>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/error.hpp"
@@ -16,63 +13,13 @@
 #include "kernels/cpu/chunk_search.hpp"
 #include "kernels/cpu/float_environment.hpp"
 #include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/one_blas_thread.hpp"
 #include "kernels/cpu/range_search.hpp"
 #include "kernels/cpu/row_norms.hpp"
+#include "kernels/cpu/search_calls.hpp"
 
 namespace mpishards::kernels::cpu {
 namespace {
-
-/// OpenBLAS computes in the calling thread while this lives: the engine's own threads are outside of it.
-class OneBlasThread {
- public:
-  OneBlasThread() : before_(openblas_get_num_threads()) { openblas_set_num_threads(1); }
-  ~OneBlasThread() { openblas_set_num_threads(before_); }
-  OneBlasThread(const OneBlasThread&) = delete;
-  OneBlasThread& operator=(const OneBlasThread&) = delete;
-
- private:
-  int before_;
-};
-
-void check_dimension(TypedView base, MatrixView<const float> queries) {
-  if (base.rows > 0 && queries.cols != base.cols)
-    throw Error(ErrorKind::usage, "queries.d = " + std::to_string(queries.cols) +
-                                      ", base.d = " + std::to_string(base.cols) + ": they must be equal");
-}
-
-void check_search(TypedView base, MatrixView<const float> queries, std::span<const float> bound,
-                  const TopK& out, Metric metric) {
-  check_dimension(base, queries);
-  if (!bound.empty() && std::cmp_not_equal(bound.size(), queries.rows))
-    throw Error(ErrorKind::internal, "bound holds " + std::to_string(bound.size()) + " distances for " +
-                                         std::to_string(queries.rows) + " queries");
-  if (out.nq() != queries.rows || out.k() < 1 || out.metric() != metric)
-    throw Error(ErrorKind::internal,
-                "the answer has nq = " + std::to_string(out.nq()) + ", k = " + std::to_string(out.k()) +
-                    " for " + std::to_string(queries.rows) + " queries, or another metric than the index");
-}
-
-void fill_padding(TopK& out) {
-  std::fill_n(out.neighbors(), out.nq() * out.k(), kNoNeighbor);
-  std::fill_n(out.distances(), out.nq() * out.k(), worst_distance(out.metric()));
-}
-
-/// Which of the rows beyond the bound were met depends on tiles and threads; without them the answer does
-/// not.
-void drop_beyond_bound(TopK& out, std::span<const float> bound) {
-  if (bound.empty()) return;
-  const bool smaller = smaller_is_better(out.metric());
-  for (std::int64_t q = 0; q < out.nq(); ++q) {
-    const float limit = bound[static_cast<std::size_t>(q)];
-    const NeighborRow row = out.row(q);
-    for (std::size_t i = row.neighbors.size(); i-- > 0;) {
-      const bool worse = smaller ? row.distances[i] > limit : row.distances[i] < limit;
-      if (!worse && row.neighbors[i] != kNoNeighbor) break;
-      row.neighbors[i] = kNoNeighbor;
-      row.distances[i] = worst_distance(out.metric());
-    }
-  }
-}
 
 class FlatIndex final : public Index {
  public:
@@ -82,12 +29,12 @@ class FlatIndex final : public Index {
         isa_(find_isa(options.isa)),
         overrides_(overrides),
         chunks_(static_cast<std::size_t>(std::max(options.threads, 1))) {
-    if (options.threads < 1)
-      throw Error(ErrorKind::usage, "threads = " + std::to_string(options.threads) + ": must be at least 1");
+    check_threads(options.threads);
   }
 
-  void build(TypedView base, RowIds ids) override;
-  void search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) override;
+  void build(TypedView base, RowIds ids, RowLists lists) override;
+  void search(MatrixView<const float> queries, Probes probes, std::span<const float> bound,
+              TopK& out) override;
   bool search_range(MatrixView<const float> queries, const RangeRequest& request, RangeHits& out) override;
 
   const SearchCounters& counters() const override { return counters_; }
@@ -107,7 +54,6 @@ class FlatIndex final : public Index {
                    std::int64_t begin, std::int64_t end, TopK& out, std::int64_t first_row) const;
   template <class Chunk>
   void note_widened(const Chunk& chunk, std::int64_t first_query, std::int64_t count);
-  void count_certified(std::int64_t queries);
 
   Metric metric_;
   int threads_;
@@ -121,18 +67,12 @@ class FlatIndex final : public Index {
   std::vector<ChunkSearch> chunks_;  // one a thread
   std::vector<RangeSearch> ranges_;  // one a thread, from the first range search on
   std::vector<TopK> parts_;          // one a thread, where threads share the base
-  std::vector<char> widened_;        // one a query of the current search
+  WidenedQueries widened_;           // of the current search
   SearchCounters counters_;
 };
 
-void FlatIndex::build(TypedView base, RowIds ids) {
-  // Candidates hold 32-bit rows.
-  if (base.rows > std::numeric_limits<std::uint32_t>::max())
-    throw Error(ErrorKind::unavailable, "a shard of " + std::to_string(base.rows) +
-                                            " rows, at most 4294967295 are possible; use more shards");
-  if (!ids.explicit_ids.empty() && std::cmp_not_equal(ids.explicit_ids.size(), base.rows))
-    throw Error(ErrorKind::internal,
-                std::to_string(ids.explicit_ids.size()) + " ids for " + std::to_string(base.rows) + " rows");
+void FlatIndex::build(TypedView base, RowIds ids, RowLists) {
+  check_build(base, ids);
   const DefaultFloatEnvironment environment;
   norms_.build(base, metric_, isa_, threads_);
   context_ = {
@@ -149,6 +89,7 @@ CpuSearchPlan FlatIndex::plan(const SearchShape& shape) const {
   plan.sample_rows = std::min(shape.nb, overrides_.sample_rows.value_or(plan.sample_rows));
   plan.split_base = overrides_.split_base.value_or(plan.split_base);
   if (plan.split_base) plan.query_tile = std::max(plan.query_tile, shape.nq);
+  plan.chunk_queries = plan.query_tile;
   complete_plan(plan, shape, limits);
   return plan;
 }
@@ -176,22 +117,22 @@ void FlatIndex::reserve(const CpuSearchPlan& plan, const SearchShape& shape) {
   if (plan.split_base) parts_.assign(chunks_.size(), TopK(shape.nq, shape.k, metric_));
 }
 
-void FlatIndex::search(MatrixView<const float> queries, std::span<const float> bound, TopK& out) {
+void FlatIndex::search(MatrixView<const float> queries, Probes probes, std::span<const float> bound,
+                       TopK& out) {
   const TypedView& base = context_.base.rows;
+  if (probes.cols > 0)
+    throw Error(ErrorKind::internal,
+                std::to_string(probes.cols) + " probed lists a query for a flat index, which has no lists");
   check_search(base, queries, bound, out, metric_);
   fill_padding(out);
   if (queries.rows == 0) return;
-  if (base.rows == 0) {
-    counters_.queries += queries.rows;
-    counters_.certified += queries.rows;
-    return;
-  }
+  widened_.reset(queries.rows);
+  if (base.rows == 0) return widened_.add_to(counters_);
   const DefaultFloatEnvironment environment;
   const OneBlasThread one_blas_thread;
   const SearchShape shape{base.rows, queries.rows, base.cols, out.k(), base.dtype};
   const CpuSearchPlan plan = this->plan(shape);
   reserve(plan, shape);
-  widened_.assign(static_cast<std::size_t>(queries.rows), 0);
   take_sample(plan.sample_rows);
   if (plan.sample_rows == 0) sample_ = {};
   if (plan.split_base)
@@ -200,20 +141,14 @@ void FlatIndex::search(MatrixView<const float> queries, std::span<const float> b
     share_queries(plan, queries, bound, out);
   drop_beyond_bound(out, bound);
   for (const ChunkSearch& chunk : chunks_) counters_ += chunk.counters();
-  count_certified(queries.rows);
-}
-
-void FlatIndex::count_certified(std::int64_t queries) {
-  const auto widened = std::ranges::count(widened_, char{1});
-  counters_.queries += queries;
-  counters_.widened += widened;
-  counters_.certified += queries - widened;
+  widened_.add_to(counters_);
 }
 
 void FlatIndex::search_part(ChunkSearch& chunk, MatrixView<const float> queries, std::span<const float> bound,
                             std::int64_t begin, std::int64_t end, TopK& out, std::int64_t first_row) const {
   const DefaultFloatEnvironment environment;
   chunk.begin(context_, queries, bound, out, first_row);
+  chunk.select_all();
   if (sample_.norms != nullptr) {
     chunk.screen(sample_, 0, sample_.rows.rows);
     chunk.keep_thresholds_only();
@@ -225,7 +160,7 @@ void FlatIndex::search_part(ChunkSearch& chunk, MatrixView<const float> queries,
 template <class Chunk>
 void FlatIndex::note_widened(const Chunk& chunk, std::int64_t first_query, std::int64_t count) {
   for (std::int64_t q = 0; q < count; ++q)
-    if (chunk.is_widened(q)) widened_[static_cast<std::size_t>(first_query + q)] = 1;
+    if (chunk.is_widened(q)) widened_.note(first_query + q);
 }
 
 void FlatIndex::share_queries(const CpuSearchPlan& plan, MatrixView<const float> queries,
@@ -260,9 +195,9 @@ bool FlatIndex::search_range(MatrixView<const float> queries, const RangeRequest
   out = RangeHits();
   out.offsets.assign(static_cast<std::size_t>(queries.rows) + 1, 0);
   if (queries.rows == 0) return true;
-  widened_.assign(static_cast<std::size_t>(queries.rows), 0);
+  widened_.reset(queries.rows);
   if (base.rows == 0) {
-    count_certified(queries.rows);
+    widened_.add_to(counters_);
     return true;
   }
   const OneBlasThread one_blas_thread;
@@ -299,16 +234,15 @@ bool FlatIndex::search_range(MatrixView<const float> queries, const RangeRequest
   if (n_hits > request.max_hits) return false;
   out = sorted_hits(hits, queries.rows, metric_, threads_);
   for (const RangeSearch& range : ranges_) counters_ += range.counters();
-  count_certified(queries.rows);
+  widened_.add_to(counters_);
   return true;
 }
 
 std::size_t FlatIndex::bytes() const {
-  std::size_t total = widened_.capacity() + norms_.bytes() + sample_norms_.bytes() + sample_rows_.bytes();
+  std::size_t total = widened_.bytes() + norms_.bytes() + sample_norms_.bytes() + sample_rows_.bytes();
   for (const ChunkSearch& chunk : chunks_) total += chunk.bytes();
   for (const RangeSearch& range : ranges_) total += range.bytes();
-  for (const TopK& part : parts_)
-    total += static_cast<std::size_t>(part.nq() * part.k()) * (sizeof(GlobalId) + sizeof(float));
+  for (const TopK& part : parts_) total += bytes_of(part);
   return total;
 }
 

@@ -1,0 +1,582 @@
+#include "rank/build_job.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <utility>
+
+#include "comm/agree.hpp"
+#include "core/convert.hpp"
+#include "core/error.hpp"
+#include "core/hex.hpp"
+#include "core/narrow.hpp"
+#include "core/timer.hpp"
+#include "io/index_directory.hpp"
+#include "rank/build_output.hpp"
+#include "rank/finite_rows.hpp"
+#include "rank/host_info.hpp"
+#include "rank/inverted_lists.hpp"
+#include "rank/job_attributes.hpp"
+#include "rank/job_inputs.hpp"
+#include "rank/kmeans.hpp"
+#include "rank/list_placing.hpp"
+#include "rank/rank_log.hpp"
+#include "rank/rank_report.hpp"
+#include "rank/row_hash.hpp"
+#include "rank/shard_loader.hpp"
+#include "rank/shard_map.hpp"
+#include "rank/stop.hpp"
+#include "rank/training_sample.hpp"
+
+namespace mpishards::rank {
+
+namespace {
+
+/// Labels that are counted, and rows that are verified, at once.
+constexpr std::int64_t kLabelsAtOnce = 1 << 18;
+constexpr std::int64_t kVerifiedBytes = std::int64_t{8} << 20;
+/// What a byte that is placed, or verified, costs in flops of the other steps; for the time left alone.
+constexpr double kPlacedByteFlops = 60;
+constexpr double kVerifiedByteFlops = 20;
+
+std::int64_t size_of(io::Range range) {
+  return range.end - range.begin;
+}
+
+std::int64_t total_size(const std::vector<io::Range>& ranges) {
+  std::int64_t total = 0;
+  for (const io::Range& range : ranges) total += size_of(range);
+  return total;
+}
+
+/// Of all files in the folder.
+std::int64_t index_bytes_of(const std::string& directory) {
+  std::int64_t bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory))
+    bytes += narrow<std::int64_t>(entry.file_size());
+  return bytes;
+}
+
+/// The part of some ranges that lies in one, cut into blocks.
+std::vector<io::Range> cut(const std::vector<io::Range>& ranges, io::Range within, std::int64_t block) {
+  std::vector<io::Range> blocks;
+  for (const io::Range& range : ranges) {
+    const std::int64_t end = std::min(range.end, within.end);
+    for (std::int64_t begin = std::max(range.begin, within.begin); begin < end; begin += block)
+      blocks.push_back({begin, std::min(end, begin + block)});
+  }
+  return blocks;
+}
+
+/// Rows whose ids are their numbers.
+std::vector<GlobalId> numbers_from(std::int64_t first, std::int64_t count) {
+  std::vector<GlobalId> ids(narrow<std::size_t>(count));
+  std::iota(ids.begin(), ids.end(), first);
+  return ids;
+}
+
+/// One object a run; every method that is named in run() is collective.
+class BuildJob {
+ public:
+  BuildJob(const SearchJobConfig& config, const comm::Communicator& comm, const BuildObserver& observer)
+      : config_(config), comm_(comm), observer_(observer), started_(utc_now()), start_(steady_seconds()) {}
+
+  PreparedBuild prepare();
+  BuildSummary run();
+
+ private:
+  void open_output();
+  void build();
+  template <class Work>
+  void timed(BuildStep step, const Work& work);
+  bool wants_stop();
+
+  void train();
+  void adopt_centroids();
+  void make_assigner();
+  void assign_rows();
+  void assign_block(const Shard& shard);
+  void begin_lists();
+  template <class Visit>
+  void for_each_labels(io::Range rows, const Visit& visit);
+  void place_rows();
+  std::vector<std::uint64_t> place_block(io::Range block);
+  void check_base_unchanged();
+  void verify();
+  std::uint64_t verify_places(io::Range mine);
+  void finish();
+  void publish();
+  io::IndexManifest manifest() const;
+  io::Attributes facts() const;
+  RankReport own_report() const;
+
+  void add_work(double flops);
+  void inherit_work(double flops);
+  Progress progress() const;
+
+  io::Range own_rows() const { return ShardMap({0, summary_.shape.rows}, comm_.size()).shard(comm_.rank()); }
+  kernels::EngineOptions engine_options() const {
+    return {.threads = summary_.shape.threads, .isa = config_.isa};
+  }
+
+  const SearchJobConfig& config_;
+  const comm::Communicator& comm_;
+  const BuildObserver& observer_;
+  std::string started_;
+  double start_;
+
+  JobInputs inputs_;
+  BuildSummary summary_;
+  std::unique_ptr<BuildOutput> output_;
+  RankLog log_;
+  std::string engine_;
+  Matrix centroids_;
+  std::unique_ptr<kernels::Index> assigner_;
+  std::vector<std::int64_t> starts_;  // of the lists
+  std::unique_ptr<ListPlacer> placer_;
+  std::vector<io::IndexShard> shards_;
+  std::int64_t bytes_read_ = 0;
+
+  double work_total_ = 0;  // in flops
+  double work_done_ = 0;
+  double began_seconds_ = 0;
+  double work_inherited_ = 0;  // of that, what earlier runs did
+};
+
+PreparedBuild BuildJob::prepare() {
+  comm::agree(comm_, [&] {
+    parse_index_spec(config_.index);
+    if (comm_.is_root()) refuse_index_output(config_);
+  });
+  inputs_ = open_inputs(config_, comm_);
+  summary_.warnings = inputs_.warnings;
+  summary_.shape = shape_of(config_, inputs_, comm_, summary_.warnings);
+  comm::agree(comm_, [&] {
+    summary_.plan = plan_build(config_, summary_.shape);
+    engine_ = kernels::resolve_engine(config_.engine);
+  });
+  std::ranges::copy(build_warnings(summary_.plan), std::back_inserter(summary_.warnings));
+  return {summary_.shape, summary_.plan, summary_.warnings};
+}
+
+BuildSummary BuildJob::run() {
+  const PreparedBuild prepared = prepare();
+  comm::agree(comm_, [&] { log_ = RankLog(config_.log_folder, comm_.rank()); });
+  log_.info("prepared", {{"rows", prepared.shape.rows}, {"d", prepared.shape.d}, {"index", config_.index}});
+  if (observer_.prepared && comm_.is_root()) observer_.prepared(prepared);
+  open_output();
+  try {
+    if (!output_->is_published()) build();
+  } catch (const comm::AgreedError& error) {
+    log_.error("failed", {{"kind", to_string(error.kind())}, {"cause", error.what()}});
+    output_->discard_if_empty();
+    throw;
+  }
+  finish();
+  return std::move(summary_);
+}
+
+void BuildJob::open_output() {
+  output_ = std::make_unique<BuildOutput>(config_, inputs_, summary_.plan.files, comm_);
+  summary_.resumes = output_->resumes();
+  if (comm_.is_root() && !output_->is_locked())
+    summary_.warnings.push_back("the file system of " + config_.output +
+                                " has no locks: nothing keeps a second job from writing it");
+  const auto bytes = static_cast<double>(summary_.shape.rows * summary_.plan.files.row_bytes());
+  work_total_ = summary_.plan.training_flops + summary_.plan.assignment_flops +
+                bytes * (kPlacedByteFlops + kVerifiedByteFlops);
+  began_seconds_ = steady_seconds();
+  comm::agree(comm_, [&] {
+    if (comm_.is_root() && observer_.began) observer_.began(progress(), output_->resumed_text());
+  });
+}
+
+void BuildJob::build() {
+  if (summary_.plan.spec.has_lists()) {
+    timed(BuildStep::training, [&] { train(); });
+    if (summary_.stopped) return;
+    timed(BuildStep::assignment, [&] { assign_rows(); });
+    if (summary_.stopped) return;
+  }
+  timed(BuildStep::placing, [&] { place_rows(); });
+  if (summary_.stopped) return;
+  timed(BuildStep::verifying, [&] { verify(); });
+}
+
+template <class Work>
+void BuildJob::timed(BuildStep step, const Work& work) {
+  const double start = steady_seconds();
+  work();
+  const double seconds = comm_.max(steady_seconds() - start);
+  summary_.step_seconds[static_cast<std::size_t>(step)] = seconds;
+  log_.info(to_string(step), {{"seconds", seconds}, {"stopped", summary_.stopped}});
+}
+
+bool BuildJob::wants_stop() {
+  summary_.stopped = agree_on_stop(comm_) > 0;
+  return summary_.stopped;
+}
+
+// --- centroids
+// --------------------------------------------------------------------------------------------------------
+
+void BuildJob::train() {
+  const BuildPlan& plan = summary_.plan;
+  if (output_->unfinished(kTrained, plan.training_rows).empty()) return adopt_centroids();
+  const TrainingSample sample(summary_.shape.rows, plan.training_rows);
+  Matrix rows;
+  comm::agree(comm_, [&] {
+    rows = read_sample(*inputs_.base, sample, sample.within(own_rows()), config_.metric);
+    bytes_read_ += rows.rows() * plan.files.row_bytes();
+  });
+  const KMeansConfig kmeans = {.nlist = plan.spec.nlist,
+                               .iterations = plan.iterations,
+                               .metric = config_.metric,
+                               .engine = engine_,
+                               .options = engine_options()};
+  const double flops = plan.training_flops / static_cast<double>(std::max<std::int64_t>(1, plan.iterations));
+  std::optional<Matrix> trained = train_centroids(std::move(rows), kmeans, comm_, [&] { add_work(flops); });
+  summary_.stopped = !trained;
+  if (!trained) return;
+  centroids_ = std::move(*trained);
+  comm::agree(comm_, [&] {
+    if (!comm_.is_root()) return;
+    output_->files().write_centroids(std::as_const(centroids_).view().as<float>());
+    output_->files().sync();
+  });
+  const io::Range all = comm_.is_root() ? io::Range{0, plan.training_rows} : io::Range{};
+  output_->record(kTrained, all, {hash_rows(centroids_.view(), 0)});
+}
+
+void BuildJob::adopt_centroids() {
+  comm::agree(comm_, [&] {
+    centroids_ = output_->files().read_centroids();
+    if (hash_rows(centroids_.view(), 0) != output_->hashes(kTrained).at(0))
+      throw Error(ErrorKind::data, io::lists_path(output_->files().directory()) +
+                                       " does not hold the centroids that the journal speaks of; "
+                                       "--no-resume starts over");
+  });
+  inherit_work(summary_.plan.training_flops);
+}
+
+// --- lists
+// ------------------------------------------------------------------------------------------------------------
+
+void BuildJob::make_assigner() {
+  comm::agree(comm_, [&] {
+    assigner_ = kernels::make_index("flat", engine_, probing_metric(config_.metric), engine_options());
+    assigner_->build(centroids_.view(), {});
+  });
+}
+
+void BuildJob::assign_rows() {
+  make_assigner();
+  const std::vector<io::Range> missing = output_->unfinished(kAssigned, summary_.shape.rows);
+  const std::vector<io::Range> blocks = cut(missing, own_rows(), summary_.plan.assign_block);
+  const double flops_a_row = summary_.plan.assignment_flops / static_cast<double>(summary_.shape.rows);
+  inherit_work(flops_a_row * static_cast<double>(summary_.shape.rows - total_size(missing)));
+
+  ShardLoader loader(*inputs_.base, false);
+  if (!blocks.empty()) loader.prefetch(blocks.front());
+  const auto rounds = static_cast<std::size_t>(comm_.max(std::ssize(blocks)));
+  for (std::size_t b = 0; b < rounds; ++b) {
+    if (wants_stop()) return;
+    const io::Range block = b < blocks.size() ? blocks[b] : io::Range{};
+    std::uint64_t hash = 0;
+    comm::agree(comm_, [&] {
+      if (size_of(block) == 0) return;
+      const Shard shard = loader.take();
+      if (b + 1 < blocks.size()) loader.prefetch(blocks[b + 1]);
+      hash = shard.content_hash;
+      bytes_read_ += shard.bytes_read;
+      assign_block(shard);
+    });
+    output_->record(kAssigned, block, {hash});
+    add_work(flops_a_row * static_cast<double>(comm_.sum(size_of(block))));
+  }
+  assigner_.reset();
+}
+
+/// Labels go to disk at once: memory holds those of a block.
+void BuildJob::assign_block(const Shard& shard) {
+  const TypedView rows = shard.vectors.view();
+  std::vector<std::int32_t> labels(narrow<std::size_t>(rows.rows));
+  Matrix widened;
+  for (std::int64_t begin = 0; begin < rows.rows; begin += kAssignPiece) {
+    const std::int64_t end = std::min(rows.rows, begin + kAssignPiece);
+    MatrixView<const float> piece{reinterpret_cast<const float*>(rows.row(begin)), end - begin, rows.cols};
+    if (rows.dtype != DType::f32) {
+      widened = Matrix(DType::f32, end - begin, rows.cols);
+      to_float32(rows.dtype, rows.row(begin), (end - begin) * rows.cols, widened.as<float>().data);
+      piece = widened.view().as<float>();
+    }
+    assign_to_centroids(*assigner_, probing_metric(config_.metric), piece, labels.data() + begin);
+  }
+  output_->files().write_labels(shard.rows.begin, labels);
+  output_->files().sync();
+}
+
+/// Counts all ranks' labels: where the lists begin, and where this rank's rows begin in each.
+void BuildJob::begin_lists() {
+  std::vector<std::int64_t> counts(narrow<std::size_t>(summary_.plan.spec.nlist));
+  comm::agree(comm_, [&] {
+    for_each_labels(own_rows(), [&](std::span<const std::int32_t> labels) { count_labels(labels, counts); });
+  });
+  std::vector<std::int64_t> next = comm_.sum_each_before(counts);
+  comm_.sum_each(counts);
+  starts_ = list_starts(counts);
+  std::transform(next.begin(), next.end(), starts_.begin(), next.begin(), std::plus<>());
+  comm::agree(comm_, [&] {
+    placer_ = std::make_unique<ListPlacer>(output_->files(), std::move(next));
+    if (!comm_.is_root()) return;
+    output_->files().write_starts(starts_);
+    output_->files().sync();
+  });
+}
+
+/// The labels of some rows, piece by piece; zeros where there is one list alone.
+template <class Visit>
+void BuildJob::for_each_labels(io::Range rows, const Visit& visit) {
+  std::vector<std::int32_t> labels;
+  for (std::int64_t begin = rows.begin; begin < rows.end; begin += kLabelsAtOnce) {
+    labels.assign(narrow<std::size_t>(std::min(rows.end - begin, kLabelsAtOnce)), 0);
+    if (summary_.plan.spec.has_lists()) output_->files().read_labels(begin, labels);
+    visit(labels);
+  }
+}
+
+void BuildJob::place_rows() {
+  begin_lists();
+  const std::vector<io::Range> missing = output_->unfinished(kPlaced, summary_.shape.rows);
+  const std::vector<io::Range> blocks = cut(missing, own_rows(), summary_.plan.place_block);
+  const double flops_a_row = static_cast<double>(summary_.plan.files.row_bytes()) * kPlacedByteFlops;
+  inherit_work(flops_a_row * static_cast<double>(summary_.shape.rows - total_size(missing)));
+  std::int64_t at = own_rows().begin;  // the first row that is neither placed nor passed over
+  const auto rounds = static_cast<std::size_t>(comm_.max(std::ssize(blocks)));
+  for (std::size_t b = 0; b < rounds; ++b) {
+    if (wants_stop()) return;
+    const io::Range block = b < blocks.size() ? blocks[b] : io::Range{};
+    std::vector<std::uint64_t> hashes(2);
+    comm::agree(comm_, [&] {
+      if (size_of(block) == 0) return;
+      for_each_labels({at, block.begin},
+                      [&](std::span<const std::int32_t> labels) { placer_->skip(labels); });
+      hashes = place_block(block);
+      at = block.end;
+    });
+    output_->record(kPlaced, block, hashes);
+    add_work(flops_a_row * static_cast<double>(comm_.sum(size_of(block))));
+  }
+  placer_.reset();
+  check_base_unchanged();
+}
+
+/// @return the rows' hashes by number and by id
+std::vector<std::uint64_t> BuildJob::place_block(io::Range block) {
+  const Matrix rows = inputs_.base->read_matrix(block.begin, block.end);
+  bytes_read_ += static_cast<std::int64_t>(rows.bytes());
+  require_finite(*inputs_.base, rows.view(), block.begin);
+  std::vector<GlobalId> ids = numbers_from(block.begin, size_of(block));
+  const std::uint64_t by_number = hash_rows(rows.view(), block.begin);
+  std::uint64_t by_id = by_number;
+  if (inputs_.base->has_ids()) {
+    inputs_.base->read_ids(block.begin, block.end, ids);
+    by_id = hash_rows(rows.view(), ids);
+  }
+  std::vector<std::int32_t> labels(ids.size());
+  if (summary_.plan.spec.has_lists()) output_->files().read_labels(block.begin, labels);
+  placer_->place(rows.view(), ids, labels);
+  output_->files().sync();
+  return {by_number, by_id};
+}
+
+void BuildJob::check_base_unchanged() {
+  if (!summary_.plan.spec.has_lists()) return;  // it was read once
+  comm::agree(comm_, [&] {
+    if (output_->hashes(kAssigned).at(0) != output_->hashes(kPlaced).at(0))
+      throw Error(ErrorKind::config,
+                  "the base's contents changed while the index was built; start over with --no-resume");
+  });
+}
+
+// --- verifying
+// --------------------------------------------------------------------------------------------------------
+
+/// Reads what lies on disk: every row of the base must be there, once.
+void BuildJob::verify() {
+  const io::IndexShape& files = summary_.plan.files;
+  shards_.clear();
+  for (std::int64_t s = 0; s < files.n_shards; ++s) {
+    const io::Range places = files.shard(s);
+    shards_.push_back({.file = io::shard_file_name(s), .first_row = places.begin, .rows = size_of(places)});
+  }
+  std::uint64_t by_id = 0;
+  comm::agree(comm_, [&] { by_id = verify_places(own_rows()); });
+  by_id = comm_.sum_wrapping(by_id);
+  for (io::IndexShard& shard : shards_) {
+    shard.vectors_hash = comm_.sum_wrapping(shard.vectors_hash);
+    shard.ids_hash = comm_.sum_wrapping(shard.ids_hash);
+  }
+  comm::agree(comm_, [&] {
+    if (by_id != output_->hashes(kPlaced).at(1))
+      throw Error(ErrorKind::io, output_->files().directory() +
+                                     " does not hold the rows that were written to it; look at the disk, "
+                                     "and start over with --no-resume");
+  });
+  add_work(static_cast<double>(files.rows * files.row_bytes()) * kVerifiedByteFlops);
+}
+
+/// Adds this rank's places to the hashes of their shards. @return their rows' hash by id
+std::uint64_t BuildJob::verify_places(io::Range mine) {
+  std::uint64_t by_id = 0;
+  const std::int64_t block = std::max<std::int64_t>(1, kVerifiedBytes / summary_.plan.files.row_bytes());
+  Matrix rows(summary_.shape.dtype, std::min(block, size_of(mine)), summary_.shape.d);
+  std::vector<GlobalId> ids;
+  for (io::IndexShard& shard : shards_)
+    for (const io::Range places : cut({{shard.first_row, shard.first_row + shard.rows}}, mine, block)) {
+      ids.resize(narrow<std::size_t>(size_of(places)));
+      const TypedView view{rows.dtype(), rows.data(), size_of(places), rows.cols()};
+      output_->files().read_rows(places.begin, rows.data(), ids);
+      shard.vectors_hash += hash_rows(view, places.begin);
+      shard.ids_hash += hash_ids(ids, places.begin);
+      by_id += hash_rows(view, ids);
+    }
+  return by_id;
+}
+
+// --- the end
+// ----------------------------------------------------------------------------------------------------------
+
+io::Attributes BuildJob::facts() const {
+  io::Attributes facts = origin_attributes(config_, started_);
+  facts["base_rows"] = summary_.shape.rows;
+  facts["base_content_hash"] = hex(output_->hashes(kPlaced).at(0));
+  facts["n_ranks"] = std::int64_t{summary_.shape.n_ranks};
+  facts["hosts"] = hosts_of(summary_.ranks);
+  facts["resumes"] = std::int64_t{summary_.resumes};
+  if (!summary_.plan.spec.has_lists()) return facts;
+  facts["training_rows"] = summary_.plan.training_rows;
+  facts["training_seed"] = static_cast<std::int64_t>(TrainingSample::kSeed);
+  facts["iterations"] = summary_.plan.iterations;
+  return facts;
+}
+
+io::IndexManifest BuildJob::manifest() const {
+  const io::IndexShape& files = summary_.plan.files;
+  const std::string& directory = output_->files().directory();
+  io::IndexManifest manifest{.type = summary_.plan.spec.type,
+                             .metric = config_.metric,
+                             .rows = files.rows,
+                             .d = files.d,
+                             .dtype = files.dtype,
+                             .nlist = files.nlist,
+                             .shards = shards_,
+                             .lists_hash = io::hash_file(io::lists_path(directory)),
+                             .facts = facts()};
+  for (io::IndexShard& shard : manifest.shards)
+    shard.size_bytes = io::File::open_read(directory + "/" + shard.file).size_bytes();
+  return manifest;
+}
+
+void BuildJob::publish() {
+  io::IndexManifest published;
+  comm::agree(comm_, [&] {
+    if (comm_.is_root() && !output_->is_published()) published = manifest();
+  });
+  output_->publish(published);
+  comm::agree(comm_, [&] {
+    if (!comm_.is_root()) return;
+    published = io::read_index(config_.output);
+    summary_.lists = list_statistics(io::read_lists(config_.output, published).starts);
+    summary_.index_bytes = index_bytes_of(config_.output);
+  });
+}
+
+RankReport BuildJob::own_report() const {
+  RankReport report;
+  report.rank = comm_.rank();
+  report.host = host_name();
+  report.engine = engine_;
+  report.threads = summary_.shape.threads;
+  report.rows = size_of(own_rows());
+  report.bytes_read = bytes_read_;
+  report.peak_rss_bytes = peak_rss_bytes();
+  return report;
+}
+
+void BuildJob::finish() {
+  summary_.ranks = gather_reports(own_report(), comm_);
+  if (!summary_.stopped) publish();
+  summary_.wall_seconds = comm_.max(steady_seconds() - start_);
+  log_.info(summary_.stopped ? "stopped" : "published", {{"seconds", summary_.wall_seconds}});
+}
+
+// --- progress
+// ---------------------------------------------------------------------------------------------------------
+
+void BuildJob::add_work(double flops) {
+  work_done_ += flops;
+  if (observer_.progress && comm_.is_root()) observer_.progress(progress());
+}
+
+/// What an earlier run did says nothing about this one's speed.
+void BuildJob::inherit_work(double flops) {
+  work_inherited_ += flops;
+  if (flops > 0) add_work(flops);
+}
+
+Progress BuildJob::progress() const {
+  Progress now;
+  now.unit = "rows";
+  const double share = work_total_ > 0 ? std::min(1.0, work_done_ / work_total_) : 1;
+  now.queries_total = summary_.shape.rows;
+  now.queries_done = static_cast<std::int64_t>(share * static_cast<double>(summary_.shape.rows));
+  now.elapsed_seconds = steady_seconds() - start_;
+  const double seconds = steady_seconds() - began_seconds_;
+  const double work = work_done_ - work_inherited_;
+  if (seconds > 0)
+    now.queries_per_second = work / work_total_ * static_cast<double>(summary_.shape.rows) / seconds;
+  now.eta_seconds =
+      work > 0 ? seconds * (work_total_ - work_done_) / work : std::numeric_limits<double>::quiet_NaN();
+  return now;
+}
+
+}  // namespace
+
+std::string_view to_string(BuildStep step) {
+  constexpr std::array<std::string_view, kBuildSteps> kNames = {"training", "assignment", "placing",
+                                                                "verifying"};
+  return kNames[static_cast<std::size_t>(step)];
+}
+
+ListStatistics list_statistics(const std::vector<std::int64_t>& starts) {
+  std::vector<std::int64_t> sizes;
+  double squares = 0;
+  for (std::size_t l = 0; l + 1 < starts.size(); ++l) {
+    sizes.push_back(starts[l + 1] - starts[l]);
+    squares += static_cast<double>(sizes.back()) * static_cast<double>(sizes.back());
+  }
+  std::ranges::sort(sizes);
+  const auto rows = static_cast<double>(starts.back());
+  return {.smallest = sizes.front(),
+          .median = sizes[sizes.size() / 2],
+          .largest = sizes.back(),
+          .imbalance = rows > 0 ? squares * static_cast<double>(sizes.size()) / (rows * rows) : 1};
+}
+
+PreparedBuild prepare_build_job(const SearchJobConfig& config, const comm::Communicator& comm) {
+  const BuildObserver nobody;
+  return BuildJob(config, comm, nobody).prepare();
+}
+
+BuildSummary run_build_job(const SearchJobConfig& config, const comm::Communicator& comm,
+                           const BuildObserver& observer) {
+  comm.barrier();  // all clocks start together
+  return BuildJob(config, comm, observer).run();
+}
+
+}  // namespace mpishards::rank

@@ -1,0 +1,208 @@
+#include "rank/build_plan.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/error.hpp"
+#include "kernels/search_plan.hpp"
+#include "rank/kmeans.hpp"
+#include "rank/list_placing.hpp"
+
+namespace mpishards::rank {
+
+namespace {
+
+constexpr double kBlockFlops = 2e11;  // some seconds on one CPU rank: progress and stops stay prompt
+constexpr std::int64_t kMinBlock = 4096;
+constexpr std::int64_t kMaxBlockBytes = std::int64_t{1} << 30;  // more of it makes writes no longer
+constexpr std::int64_t kIdBytes = 8;
+constexpr std::int64_t kLabelBytes = 4;
+constexpr std::int64_t kOrderBytes = 8;    // a row's place among those of its block
+constexpr std::int64_t kAnswerBytes = 12;  // of one row to one centroid: its number and a distance
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+std::int64_t sum_bytes(const std::vector<MemoryItem>& items) {
+  return std::accumulate(items.begin(), items.end(), std::int64_t{0},
+                         [](std::int64_t sum, const MemoryItem& item) { return sum + item.bytes; });
+}
+
+std::int64_t value_bytes(DType dtype) {
+  return static_cast<std::int64_t>(size_bytes(dtype));
+}
+
+std::int64_t choose_shards(const IndexBuild& build, const io::IndexShape& files) {
+  if (build.shards > files.rows)
+    throw Error(ErrorKind::usage, "--shards " + std::to_string(build.shards) + ", but there are only " +
+                                      std::to_string(files.rows) + " rows; name fewer shards");
+  if (build.shards > 0) return build.shards;
+  return std::max<std::int64_t>(1, ceil_div(files.rows * (files.row_bytes() + kIdBytes), kMaxShardBytes));
+}
+
+std::int64_t choose_training_rows(const IndexBuild& build, const IndexSpec& spec, std::int64_t rows) {
+  const std::int64_t wanted =
+      build.training_rows > 0 ? build.training_rows : kTrainingRowsPerList * spec.nlist;
+  const std::int64_t training_rows = std::min(rows, wanted);
+  if (training_rows < spec.nlist)
+    throw Error(ErrorKind::config,
+                "the centroids of " + std::to_string(spec.nlist) + " lists can't be trained on " +
+                    std::to_string(training_rows) + " rows; " +
+                    (training_rows == rows ? "build fewer lists" : "raise --training-rows"));
+  return training_rows;
+}
+
+std::vector<MemoryItem> engine_items(const BuildPlan& plan, const JobShape& shape) {
+  const kernels::CpuSearchPlan engine = kernels::plan_cpu_search(
+      {.nb = plan.spec.nlist, .nq = kAssignPiece, .d = shape.d, .k = 1, .dtype = DType::f32},
+      {.threads = shape.threads});
+  return {{"centroids", plan.spec.nlist * shape.d * 4},
+          {"engine scratch", engine.index_bytes + engine.scratch_bytes},
+          {"rows that are assigned at once", kAssignPiece * (kAnswerBytes + shape.d * 4)}};
+}
+
+/// On root, which has all of the sample; its own part of it twice while it arrives.
+std::vector<MemoryItem> training_items(const BuildPlan& plan, const JobShape& shape) {
+  const std::int64_t own = ceil_div(plan.training_rows, shape.n_ranks);
+  std::vector<MemoryItem> items = engine_items(plan, shape);
+  items.push_back({"training sample (rank 0)", (plan.training_rows + own) * shape.d * 4});
+  items.push_back({"labels of the sample (rank 0)", plan.training_rows * 16});
+  items.push_back({"centroids in training", plan.spec.nlist * shape.d * 4});
+  return items;
+}
+
+std::int64_t assigned_row_bytes(const JobShape& shape) {
+  const DType held = shape.dtype == DType::f64 ? DType::f32 : shape.dtype;
+  return 2 * (shape.d * value_bytes(held) + (shape.has_ids ? kIdBytes : 0)) + kLabelBytes;
+}
+
+std::vector<MemoryItem> assignment_items(const BuildPlan& plan, const JobShape& shape) {
+  std::vector<MemoryItem> items = engine_items(plan, shape);
+  items.push_back({"base rows (this block and the next)", plan.assign_block * assigned_row_bytes(shape)});
+  return items;
+}
+
+std::int64_t placed_row_bytes(const JobShape& shape) {
+  return shape.d * value_bytes(shape.dtype) + kIdBytes + kLabelBytes + kOrderBytes;
+}
+
+std::vector<MemoryItem> placing_items(const BuildPlan& plan, const JobShape& shape) {
+  return {{"base rows of a block", plan.place_block * placed_row_bytes(shape)},
+          {"places in the lists", 4 * plan.spec.nlist * 8},
+          {"rows on their way to disk", kWriteBytes}};
+}
+
+/// Rows of a block that fit beside what is fixed, at most `wanted`. @return below 1 where none does
+std::int64_t fit_block(std::int64_t wanted, std::int64_t memory_bytes, std::int64_t fixed_bytes,
+                       std::int64_t row_bytes) {
+  return std::min(wanted, (memory_bytes - fixed_bytes) / row_bytes);
+}
+
+[[noreturn]] void throw_too_small(std::int64_t needed, std::int64_t allowed, const std::string& remedy) {
+  throw Error(ErrorKind::config, "the build needs at least " + format_bytes(needed) +
+                                     " a rank, but --memory allows " + format_bytes(allowed) + "; " + remedy);
+}
+
+/// Rows of a block that a rank takes at once: its share of the base at most.
+std::int64_t largest_block(const JobShape& shape) {
+  const std::int64_t share = std::max<std::int64_t>(1, ceil_div(shape.rows, shape.n_ranks));
+  return shape.batch > 0 ? std::min(share, shape.batch) : share;
+}
+
+void choose_assign_block(BuildPlan& plan, const JobShape& shape) {
+  const double flops_a_row = 2.0 * static_cast<double>(plan.spec.nlist) * static_cast<double>(shape.d);
+  const auto prompt = static_cast<std::int64_t>(kBlockFlops / flops_a_row);
+  const std::int64_t bytes = assigned_row_bytes(shape);
+  const std::int64_t wanted = std::min(
+      {largest_block(shape), std::max(kMinBlock, prompt), std::max(kMinBlock, kMaxBlockBytes / bytes)});
+  const std::int64_t fixed = sum_bytes(engine_items(plan, shape));
+  plan.assign_block = fit_block(wanted, shape.memory_bytes, fixed, bytes);
+  if (plan.assign_block < 1)
+    throw_too_small(fixed + bytes, shape.memory_bytes, "raise --memory or build fewer lists");
+}
+
+void choose_place_block(BuildPlan& plan, const JobShape& shape) {
+  const std::int64_t bytes = placed_row_bytes(shape);
+  const std::int64_t fixed = sum_bytes(placing_items(plan, shape));  // the block is still empty
+  plan.place_block = fit_block(largest_block(shape), shape.memory_bytes, fixed, bytes);
+  if (plan.place_block < 1)
+    throw_too_small(fixed + bytes, shape.memory_bytes, "raise --memory or build fewer lists");
+}
+
+void check_training_memory(const BuildPlan& plan, const JobShape& shape) {
+  const std::int64_t needed = sum_bytes(training_items(plan, shape));
+  if (needed > shape.memory_bytes)
+    throw_too_small(needed, shape.memory_bytes,
+                    "raise --memory, or lower --training-rows below " + std::to_string(plan.training_rows));
+}
+
+}  // namespace
+
+BuildPlan plan_build(const SearchJobConfig& config, const JobShape& shape) {
+  const IndexBuild& build = *config.build;
+  BuildPlan plan;
+  plan.spec = parse_index_spec(config.index);
+  plan.metric = config.metric;
+  plan.files = {.rows = shape.rows,
+                .d = shape.d,
+                .dtype = shape.dtype,
+                .nlist = plan.spec.nlist,
+                .has_centroids = plan.spec.has_lists()};
+  plan.files.n_shards = choose_shards(build, plan.files);
+  plan.memory_limit_bytes = shape.memory_bytes;
+  choose_place_block(plan, shape);
+  std::vector<std::vector<MemoryItem>> steps = {placing_items(plan, shape)};
+  if (plan.spec.has_lists()) {
+    plan.training_rows = choose_training_rows(build, plan.spec, shape.rows);
+    plan.iterations = build.iterations;
+    check_training_memory(plan, shape);
+    choose_assign_block(plan, shape);
+    steps.push_back(training_items(plan, shape));
+    steps.push_back(assignment_items(plan, shape));
+    const double products = 2.0 * static_cast<double>(plan.spec.nlist) * static_cast<double>(shape.d);
+    plan.training_flops =
+        products * static_cast<double>(plan.training_rows) * static_cast<double>(plan.iterations);
+    plan.assignment_flops = products * static_cast<double>(shape.rows);
+    plan.scratch_bytes = shape.rows * kLabelBytes;
+  }
+  plan.memory = *std::ranges::max_element(steps, {}, sum_bytes);
+  plan.memory_bytes = sum_bytes(plan.memory);
+  plan.index_bytes = shape.rows * (plan.files.row_bytes() + kIdBytes) + plan.spec.nlist * (shape.d * 4 + 8);
+  return plan;
+}
+
+std::vector<std::string> build_warnings(const BuildPlan& plan) {
+  std::vector<std::string> warnings;
+  const std::int64_t enough = kPoorTrainingRowsPerList * plan.spec.nlist;
+  if (plan.spec.has_lists() && plan.training_rows < enough)
+    warnings.push_back("the centroids of " + std::to_string(plan.spec.nlist) + " lists are trained on " +
+                       std::to_string(plan.training_rows) + " rows only; at least " + std::to_string(enough) +
+                       " make good ones");
+  return warnings;
+}
+
+std::string to_string(const BuildPlan& plan, const JobShape& shape) {
+  const auto count = [](std::int64_t value) { return std::to_string(value); };
+  std::string text =
+      "base " + count(shape.rows) + " x " + count(shape.d) + " " + std::string(to_string(shape.dtype)) +
+      " (" + format_bytes(shape.rows * plan.files.row_bytes()) + "), " + std::string(to_string(plan.metric)) +
+      ", " + count(shape.n_ranks) + " rank(s) of " + count(shape.threads) + " thread(s)\n";
+  text += "index " + plan.spec.type;
+  if (plan.spec.has_lists())
+    text += " of " + count(plan.spec.nlist) + " lists, " + count(shape.rows / plan.spec.nlist) +
+            " rows each on average; trained on " + count(plan.training_rows) + " rows in " +
+            count(plan.iterations) + " iterations";
+  text += "\n";
+  if (plan.spec.has_lists()) text += "assigned in blocks of " + count(plan.assign_block) + " rows, ";
+  text += "written in blocks of " + count(plan.place_block) + " rows a rank\n";
+  text += "memory of one rank: " + format_bytes(plan.memory_bytes) + " of " +
+          format_bytes(plan.memory_limit_bytes) + "\n";
+  for (const MemoryItem& item : plan.memory)
+    text += "  " + item.name + ": " + format_bytes(item.bytes) + "\n";
+  text += "disk: " + format_bytes(plan.index_bytes) + " in " + count(plan.files.n_shards) + " shard(s)";
+  if (plan.scratch_bytes > 0) text += ", and " + format_bytes(plan.scratch_bytes) + " while it is built";
+  return text + "\n";
+}
+
+}  // namespace mpishards::rank

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/matrix_view.hpp"
+#include "io/vector_source.hpp"
+
+namespace mpishards::rank {
+
+/// @param rows       as `base` holds them, or narrowed to float32
+/// @param first_row  number of the first in the base
+/// @throws Error{data} naming file and row of the first value that is no finite float32
+void require_finite(const io::VectorSource& base, TypedView rows, std::int64_t first_row);
+
+}  // namespace mpishards::rank

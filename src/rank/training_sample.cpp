@@ -1,0 +1,97 @@
+#include "rank/training_sample.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/convert.hpp"
+#include "rank/finite_rows.hpp"
+
+namespace mpishards::rank {
+
+namespace {
+
+/// A gap between two wanted rows that is read rather than skipped, and the most that is read at once.
+constexpr std::int64_t kGapBytes = 64 << 10;
+constexpr std::int64_t kSpanBytes = 8 << 20;
+
+/// @par Source  Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014 (SplitMix64)
+std::uint64_t mixed(std::uint64_t value) {
+  value += 0x9e3779b97f4a7c15U;
+  value = (value ^ (value >> 30U)) * 0xbf58476d1ce4e5b9U;
+  value = (value ^ (value >> 27U)) * 0x94d049bb133111ebU;
+  return value ^ (value >> 31U);
+}
+
+std::int64_t piece_begin(std::int64_t i, std::int64_t rows, std::int64_t count) {
+  return rows / count * i + rows % count * i / count;  // rows * i may be beyond 64 bits
+}
+
+/// The end of the sample rows that are read together with row `first`.
+std::int64_t span_end(const TrainingSample& sample, std::int64_t first, std::int64_t end,
+                      std::int64_t row_bytes) {
+  std::int64_t next = first + 1;
+  while (next < end && (sample.row(next) - sample.row(next - 1)) * row_bytes <= kGapBytes &&
+         (sample.row(next) - sample.row(first)) * row_bytes < kSpanBytes)
+    ++next;
+  return next;
+}
+
+void normalize_rows(MatrixView<float> rows) {
+  for (std::int64_t r = 0; r < rows.rows; ++r) {
+    float* const row = rows.row(r);
+    double square = 0;
+    for (std::int64_t j = 0; j < rows.cols; ++j) square += static_cast<double>(row[j]) * row[j];
+    if (square == 0) continue;  // no direction: similar to nothing
+    const double scale = 1 / std::sqrt(square);
+    for (std::int64_t j = 0; j < rows.cols; ++j) row[j] = static_cast<float>(row[j] * scale);
+  }
+}
+
+}  // namespace
+
+std::int64_t TrainingSample::row(std::int64_t i) const {
+  const std::int64_t begin = piece_begin(i, rows_, count_);
+  const std::int64_t length = piece_begin(i + 1, rows_, count_) - begin;
+  const std::uint64_t drawn = mixed(kSeed ^ mixed(static_cast<std::uint64_t>(i)));
+  return begin + static_cast<std::int64_t>(drawn % static_cast<std::uint64_t>(length));
+}
+
+io::Range TrainingSample::within(io::Range rows) const {
+  const auto first_from = [this](std::int64_t row) {
+    std::int64_t before = 0;
+    std::int64_t behind = count_;
+    while (before < behind) {
+      const std::int64_t middle = before + (behind - before) / 2;
+      if (this->row(middle) < row)
+        before = middle + 1;
+      else
+        behind = middle;
+    }
+    return before;
+  };
+  return {first_from(rows.begin), first_from(rows.end)};
+}
+
+Matrix read_sample(const io::VectorSource& base, const TrainingSample& sample, io::Range which,
+                   Metric metric) {
+  const std::int64_t d = base.cols();
+  const auto row_bytes = static_cast<std::size_t>(d) * size_bytes(base.dtype());
+  Matrix rows(DType::f32, which.end - which.begin, d);
+  for (std::int64_t first = which.begin; first < which.end;) {
+    const std::int64_t next = span_end(sample, first, which.end, static_cast<std::int64_t>(row_bytes));
+    const std::int64_t begin = sample.row(first);
+    const Matrix stored = base.read_matrix(begin, sample.row(next - 1) + 1);
+    for (std::int64_t i = first; i < next; ++i) {
+      const std::int64_t at = sample.row(i) - begin;
+      const TypedView one{base.dtype(), stored.view().row(at), 1, d};
+      require_finite(base, one, sample.row(i));
+      to_float32(base.dtype(), one.data, d, rows.as<float>().row(i - which.begin));
+    }
+    first = next;
+  }
+  if (metric == Metric::cosine) normalize_rows(rows.as<float>());
+  return rows;
+}
+
+}  // namespace mpishards::rank

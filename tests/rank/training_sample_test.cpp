@@ -1,0 +1,51 @@
+#include "rank/training_sample.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "core/error.hpp"
+#include "rank/index_spec.hpp"
+#include "support/expect_error.hpp"
+
+namespace mpishards::rank {
+namespace {
+
+TEST(TrainingSample, draws_one_row_of_each_piece_and_any_cut_of_the_base_finds_it) {
+  for (const std::int64_t count : {1, 3, 50, 99, 100}) {
+    const TrainingSample sample(100, count);
+    std::int64_t before = -1;
+    for (std::int64_t i = 0; i < count; ++i) {
+      EXPECT_GT(sample.row(i), before);
+      before = sample.row(i);
+      EXPECT_GE(before, 100 * i / count);
+      EXPECT_LT(before, 100 * (i + 1) / count);
+    }
+    for (std::int64_t cut = 0; cut <= 100; ++cut) {
+      EXPECT_EQ(sample.within({0, cut}).end, sample.within({cut, 100}).begin);
+      for (std::int64_t i = 0; i < count; ++i)
+        EXPECT_EQ(sample.row(i) < cut, i < sample.within({0, cut}).end);
+    }
+  }
+}
+
+TEST(TrainingSample, of_very_many_rows_stays_within_them) {
+  const std::int64_t rows = std::int64_t{1} << 50;
+  const TrainingSample sample(rows, (std::int64_t{1} << 31) - 1);
+  EXPECT_GE(sample.row(0), 0);
+  EXPECT_LT(sample.row(0), sample.row(1));
+  EXPECT_LT(sample.row(sample.count() - 1), rows);
+}
+
+TEST(IndexSpec, knows_its_types) {
+  EXPECT_EQ(parse_index_spec("flat"), (IndexSpec{"flat", 1}));
+  EXPECT_EQ(parse_index_spec("ivf1024"), (IndexSpec{"ivf", 1024}));
+  for (const char* text :
+       {"", "ivf", "ivf0", "ivf-1", "ivf1x", "ivf1024,sq8", "flat1", "ivf99999999999", "IVF8"})
+    test::expect_error(
+        ErrorKind::usage, [&] { parse_index_spec(text); }, "'" + std::string(text) + "'", "flat",
+        "ivf<lists>");
+}
+
+}  // namespace
+}  // namespace mpishards::rank
