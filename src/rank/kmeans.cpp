@@ -16,6 +16,7 @@
 #include "core/error.hpp"
 #include "core/narrow.hpp"
 #include "rank/inverted_lists.hpp"
+#include "rank/plain_distance.hpp"
 #include "rank/stop.hpp"
 
 namespace mpishards::rank {
@@ -41,19 +42,15 @@ class OpenMpThreads {
 };
 
 /// A distance that is no better than the one between two rows as the engine defines it: the margin is far
-/// beyond the rounding of a sum in double.
+/// beyond the rounding of a sum in double, whose terms are together no larger than `size`.
 float no_better_than(Metric metric, const float* a, const float* b, std::int64_t d) {
   constexpr double kMargin = 1e-11;
-  double sum = 0;
-  double size = 0;
-  for (std::int64_t j = 0; j < d; ++j) {
-    const double gap = static_cast<double>(a[j]) - b[j];
-    const double term = metric == Metric::l2 ? gap * gap : static_cast<double>(a[j]) * b[j];
-    sum += term;
-    size += std::abs(term);
-  }
+  const double distance = distance_of(metric, a, b, d);
+  const double size = metric == Metric::l2
+                          ? distance
+                          : (distance_of(Metric::ip, a, a, d) + distance_of(Metric::ip, b, b, d)) / 2;
   const float worst = worst_distance(metric);
-  const double worse = metric == Metric::l2 ? sum + kMargin * size : sum - kMargin * size;
+  const double worse = metric == Metric::l2 ? distance + kMargin * size : distance - kMargin * size;
   return std::nextafter(static_cast<float>(worse), worst);
 }
 
@@ -73,6 +70,7 @@ class AssignmentRounds {
       : mine_(mine),
         counts_(counts),
         metric_(probing_metric(config.metric)),
+        threads_(config.options.threads),
         comm_(comm),
         centroids_(DType::f32, config.nlist, mine.cols),
         labels_(narrow<std::size_t>(mine.rows)),
@@ -90,7 +88,7 @@ class AssignmentRounds {
       if (is_first_round_)
         assign_to_centroids(*index_, metric_, mine_, labels_.data());
       else
-        reassign_to_centroids(*index_, metric_, std::as_const(centroids_).view().as<float>(), mine_,
+        reassign_to_centroids(*index_, metric_, std::as_const(centroids_).view().as<float>(), mine_, threads_,
                               labels_.data());
       is_first_round_ = false;
     });
@@ -114,6 +112,7 @@ class AssignmentRounds {
   MatrixView<const float> mine_;
   const std::vector<std::int64_t>& counts_;
   Metric metric_;
+  int threads_;
   const comm::Communicator& comm_;
   Matrix centroids_;
   std::vector<std::int32_t> labels_;
@@ -205,13 +204,15 @@ void assign_to_centroids(kernels::Index& index, Metric metric, MatrixView<const 
 }
 
 void reassign_to_centroids(kernels::Index& index, Metric metric, MatrixView<const float> centroids,
-                           MatrixView<const float> rows, std::int32_t* out) {
+                           MatrixView<const float> rows, int threads, std::int32_t* out) {
   std::vector<float> bound;
   for (std::int64_t begin = 0; begin < rows.rows; begin += kAssignPiece) {
     const std::int64_t end = std::min(rows.rows, begin + kAssignPiece);
-    bound.clear();
+    bound.resize(static_cast<std::size_t>(end - begin));
+#pragma omp parallel for num_threads(threads)
     for (std::int64_t row = begin; row < end; ++row)
-      bound.push_back(no_better_than(metric, rows.row(row), centroids.row(out[row]), rows.cols));
+      bound[static_cast<std::size_t>(row - begin)] =
+          no_better_than(metric, rows.row(row), centroids.row(out[row]), rows.cols);
     assign_piece(index, metric, rows.slice(begin, end), bound, out + begin);
   }
 }

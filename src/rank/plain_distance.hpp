@@ -6,7 +6,7 @@
 
 namespace mpishards::rank {
 
-/// Distance in double by plain sums, for checks: shares no code with kernels.
+/// Distance in double by plain sums: shares no code with kernels, so that it can check them.
 double distance_of(Metric metric, const float* query, const float* row, std::int64_t d);
 
 /// Whether two float32 are equal or neighbors.
