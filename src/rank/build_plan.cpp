@@ -15,6 +15,9 @@ namespace {
 constexpr double kBlockFlops = 2e11;  // some seconds on one CPU rank: progress and stops stay prompt
 constexpr std::int64_t kMinBlock = 4096;
 constexpr std::int64_t kMaxBlockBytes = std::int64_t{1} << 30;  // more of it makes writes no longer
+// Larger blocks make longer runs on disk, but a stop waits for the block: some seconds at a usual disk's
+// rate.
+constexpr std::int64_t kMaxPlacedBytes = std::int64_t{4} << 30;
 constexpr std::int64_t kIdBytes = 8;
 constexpr std::int64_t kLabelBytes = 4;
 constexpr std::int64_t kOrderBytes = 8;    // a row's place among those of its block
@@ -125,7 +128,8 @@ void choose_assign_block(BuildPlan& plan, const JobShape& shape) {
 void choose_place_block(BuildPlan& plan, const JobShape& shape) {
   const std::int64_t bytes = placed_row_bytes(shape);
   const std::int64_t fixed = sum_bytes(placing_items(plan, shape));  // the block is still empty
-  plan.place_block = fit_block(largest_block(shape), shape.memory_bytes, fixed, bytes);
+  const std::int64_t wanted = std::min(largest_block(shape), std::max(kMinBlock, kMaxPlacedBytes / bytes));
+  plan.place_block = fit_block(wanted, shape.memory_bytes, fixed, bytes);
   if (plan.place_block < 1)
     throw_too_small(fixed + bytes, shape.memory_bytes, "raise --memory or build fewer lists");
 }
