@@ -13,25 +13,15 @@ writing the result, one batch. The peers' are those of their search call.
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import pathlib
 import statistics
-import subprocess
 import tempfile
 import time
 
 import h5py
 import numpy as np
-
-
-def run(options, *arguments):
-    subprocess.run([str(part) for part in (options.program, *arguments)], check=True, stdout=subprocess.DEVNULL)
-
-
-def neighbors_of(path):
-    with h5py.File(path) as file:
-        return file["neighbors"][:], file["distances"][:]
+from ivf_peers import FaissIvf, Hnswlib, neighbors_of, run, search_exactly
 
 
 def recall(found, truth):
@@ -49,7 +39,7 @@ def seconds_between(log, first, last):
 
 
 class Ours:
-    name = "mpishards ivf"
+    __str__ = staticmethod(lambda: "mpishards ivf")
 
     def __init__(self, options, folder):
         self.options, self.folder = options, folder
@@ -69,55 +59,6 @@ class Ours:
         return neighbors_of(self.folder / "out.h5")[0], seconds
 
     settings = staticmethod(lambda options: range(1, options.lists + 1))
-
-
-class Faiss:
-    def __init__(self, options, base, queries):
-        import faiss
-        faiss.omp_set_num_threads(options.threads)
-        self.name, self.queries, self.k = f"FAISS {faiss.__version__} IVF-Flat", queries, options.k
-        metric = faiss.METRIC_L2 if options.metric == "l2" else faiss.METRIC_INNER_PRODUCT
-        if options.metric == "cosine":
-            base, self.queries = unit(base), unit(queries)
-        quantizer = (faiss.IndexFlatL2 if options.metric == "l2" else faiss.IndexFlatIP)(base.shape[1])
-        self.index = faiss.IndexIVFFlat(quantizer, base.shape[1], options.lists, metric)
-        began = time.perf_counter()
-        self.index.train(base)
-        self.index.add(base)
-        self.build_seconds = time.perf_counter() - began
-
-    def search(self, nprobe):
-        self.index.nprobe = nprobe
-        began = time.perf_counter()
-        _, found = self.index.search(self.queries, self.k)
-        return found, time.perf_counter() - began
-
-    settings = staticmethod(lambda options: range(1, options.lists + 1))
-
-
-class Hnsw:
-    def __init__(self, options, base, queries):
-        import hnswlib
-        self.name, self.queries, self.k = f"hnswlib {importlib.metadata.version('hnswlib')} M = 16", queries, options.k
-        self.index = hnswlib.Index(space=options.metric, dim=base.shape[1])
-        began = time.perf_counter()
-        self.index.init_index(max_elements=len(base), M=16, ef_construction=200, random_seed=1)
-        self.index.add_items(base, num_threads=options.threads)
-        self.build_seconds = time.perf_counter() - began
-        self.threads = options.threads
-
-    def search(self, ef):
-        self.index.set_ef(ef)
-        began = time.perf_counter()
-        found, _ = self.index.knn_query(self.queries, k=self.k, num_threads=self.threads)
-        return found, time.perf_counter() - began
-
-    settings = staticmethod(lambda options: range(options.k, 2001))
-
-
-def unit(rows):
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)
 
 
 def least_setting(options, contender, truth, wanted):
@@ -155,34 +96,32 @@ def main():
         base, queries = file["train"][:].astype(np.float32), file["test"][:].astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        run(options, "search", "--base", f"{options.data}:/train", "--queries", f"{options.data}:/test", "-k", options.k,
-            "--metric", options.metric, "--threads", options.threads, "-o", folder / "exact.h5", "-q")
-        truth, _ = neighbors_of(folder / "exact.h5")
-        contenders = [Ours(options, folder), Faiss(options, base, queries)]
+        truth, _ = search_exactly(options, folder)
+        contenders = [Ours(options, folder), FaissIvf(options, base, queries)]
         if not options.no_hnsw:
-            contenders.append(Hnsw(options, base, queries))
+            contenders.append(Hnswlib(options, base, queries))
         print(f"{options.data.name}: {len(base)} x {base.shape[1]}, {len(queries)} queries, k = {options.k}, {options.metric}, "
               f"{options.lists} lists, {options.threads} threads, medians of {options.rounds}")
         rows = []
         for contender in contenders:
-            print(f"build  {contender.name:28} {contender.build_seconds:9.2f} s", flush=True)
-            rows.append({"what": "build", "who": contender.name, "seconds": contender.build_seconds})
+            print(f"build  {str(contender):28} {contender.build_seconds:9.2f} s", flush=True)
+            rows.append({"what": "build", "who": str(contender), "seconds": contender.build_seconds})
         for wanted in map(float, options.recalls.split(",")):
             chosen = [(contender, least_setting(options, contender, truth, wanted)) for contender in contenders]
             chosen = [(contender, setting) for contender, setting in chosen if setting is not None]
-            seconds = {contender.name: [] for contender, _ in chosen}
+            seconds = {str(contender): [] for contender, _ in chosen}
             for _ in range(options.rounds):
                 for contender, setting in chosen:
                     found, took = contender.search(setting)
-                    seconds[contender.name].append(took)
+                    seconds[str(contender)].append(took)
             for contender, setting in chosen:
-                median = statistics.median(seconds[contender.name])
-                row = {"what": "search", "recall_wanted": wanted, "who": contender.name, "setting": setting,
+                median = statistics.median(seconds[str(contender)])
+                row = {"what": "search", "recall_wanted": wanted, "who": str(contender), "setting": setting,
                        "recall": recall(contender.search(setting)[0], truth), "seconds": median,
                        "queries_per_second": len(queries) / median,
-                       "ratio": statistics.median(seconds[contenders[0].name]) / median}
+                       "ratio": statistics.median(seconds[str(contenders[0])]) / median}
                 rows.append(row)
-                print(f"recall {wanted}  {contender.name:28} at {setting:5}: recall {row['recall']:.4f}  "
+                print(f"recall {wanted}  {str(contender):28} at {setting:5}: recall {row['recall']:.4f}  "
                       f"{row['queries_per_second']:10.0f} queries/s", flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")

@@ -25,13 +25,19 @@ endif()
 
 # Settings of every target of ours, as one interface that the layers link.
 add_library(mpishards_settings INTERFACE)
-target_compile_options(mpishards_settings INTERFACE
-  -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wno-sign-conversion
+set(MPISHARDS_CXX_WARNINGS -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wno-sign-conversion
   $<$<BOOL:${MPISHARDS_WARNINGS_AS_ERRORS}>:-Werror>
   # GCC 12 sees overlaps in plain string concatenation (its bug 105651).
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+# What nvcc makes of a .cu file for the host is not pedantic.
+target_compile_options(mpishards_settings INTERFACE
+  "$<$<COMPILE_LANGUAGE:C,CXX>:${MPISHARDS_CXX_WARNINGS}>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>"
+  "$<$<AND:$<BOOL:${MPISHARDS_WARNINGS_AS_ERRORS}>,$<COMPILE_LANGUAGE:CUDA>>:--Werror=all-warnings>")
 # A result must not depend on which target fused what: products and sums are contracted only where the code says fma.
-target_compile_options(mpishards_settings INTERFACE -ffp-contract=off)
+target_compile_options(mpishards_settings INTERFACE
+  $<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off>
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-ffp-contract=off;--fmad=false>")
 if(MPISHARDS_SANITIZE)
   # Instrumented, GCC 12 takes the inside of std::regex for uninitialised.
   target_compile_options(mpishards_settings INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::array<rank::BuildStep, rank::kBuildSteps> kSteps = {
     rank::BuildStep::training, rank::BuildStep::assignment, rank::BuildStep::placing,
-    rank::BuildStep::verifying};
+    rank::BuildStep::encoding, rank::BuildStep::indexing,   rank::BuildStep::verifying};
 
 double seconds_of(const rank::BuildSummary& summary, rank::BuildStep step) {
   return summary.step_seconds[static_cast<std::size_t>(step)];
@@ -109,6 +109,8 @@ nlohmann::json build_plan_json(const rank::PreparedBuild& prepared) {
           {"ranks", prepared.shape.n_ranks},
           {"threads", prepared.shape.threads},
           {"type", plan.spec.type},
+          {"codec", plan.spec.codec},
+          {"code_bytes", plan.files.codes.code_bytes},
           {"nlist", plan.spec.nlist},
           {"metric", to_string(plan.metric)},
           {"training_rows", plan.training_rows},
@@ -116,6 +118,11 @@ nlohmann::json build_plan_json(const rank::PreparedBuild& prepared) {
           {"shards", plan.files.n_shards},
           {"assign_block", plan.assign_block},
           {"place_block", plan.place_block},
+          {"codec_rows", plan.codec_rows},
+          {"factory", plan.spec.factory},
+          {"builders", plan.builders},
+          {"faiss_bytes", plan.faiss_bytes},
+          {"encode_block", plan.encode_block},
           {"memory", memory},
           {"memory_bytes", plan.memory_bytes},
           {"memory_limit_bytes", plan.memory_limit_bytes},

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "core/error.hpp"
+#include "io/file.hpp"
 
 namespace mpishards::app {
 
@@ -28,6 +29,13 @@ io::OutputLock claim_output(const OutputClaim& claim) {
                                               "write to another name, or remove " +
                                               claim.out_path + ".journal to give that search up");
   return lock;
+}
+
+void refuse_existing(const std::vector<std::string>& files) {
+  for (const std::string& path : files)
+    if (io::exists(path))
+      throw Error(ErrorKind::cannot_create,
+                  path + " exists; name another output or allow its replacement with --overwrite");
 }
 
 }  // namespace mpishards::app

@@ -19,4 +19,7 @@ struct OutputClaim {
 /// or where a stopped search waits to be continued
 io::OutputLock claim_output(const OutputClaim& claim);
 
+/// Where nothing may be replaced. @throws Error{cannot_create} naming the first file that is there
+void refuse_existing(const std::vector<std::string>& files);
+
 }  // namespace mpishards::app

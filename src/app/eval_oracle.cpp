@@ -140,7 +140,8 @@ OracleReport judge_by_oracle(const OracleRequest& request) {
   task.base_end = attribute<std::int64_t>(attributes, "base_end").value_or(base->rows());
   task.drop_nonfinite = attribute<std::string>(attributes, "nonfinite").value_or("error") == "drop";
   task.exclude_self = attribute<std::int64_t>(attributes, "self_excluded").value_or(0) != 0;
-  task.in_lists = attribute<std::int64_t>(attributes, "nprobe").value_or(0) > 0;
+  task.in_lists = attribute<std::int64_t>(attributes, "nprobe").value_or(0) > 0 ||
+                  attribute<std::string>(attributes, "faiss").has_value();
   task.threads = request.threads;
   check_ranges(task, nq, path);
   return {nq, matrix != nullptr, base->name(), queries->name(),

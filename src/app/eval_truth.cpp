@@ -191,17 +191,20 @@ std::vector<std::int64_t> counts_to_report(const TruthTask& task, const TruthRep
 }  // namespace
 
 TruthReport compare_with_truth(const TruthTask& task) {
-  const auto result = io::open_result(task.result_path);
-  const auto truth = io::open_result(task.truth_path);
+  return compare_with_truth(*io::open_result(task.result_path), *io::open_result(task.truth_path), task);
+}
+
+TruthReport compare_with_truth(const io::ResultReader& result, const io::ResultReader& truth,
+                               const TruthTask& task) {
   TruthReport report;
   report.result_path = task.result_path;
   report.truth_path = task.truth_path;
-  report.metric = metric_of(*result, *truth, task);
-  check_dimension(*result, *truth, task);
-  const Pairing pairing = pair_up(*result, *truth, task);
+  report.metric = metric_of(result, truth, task);
+  check_dimension(result, truth, task);
+  const Pairing pairing = pair_up(result, truth, task);
   report.nq = pairing.nq;
-  report.result_k = result->k();
-  report.truth_k = truth->k();
+  report.result_k = result.k();
+  report.truth_k = truth.k();
   report.tolerance.relative = task.relative_tolerance;
   // 1 - s loses what s has in common with 1: there the error of float32 is absolute.
   if (report.metric == Metric::cosine) report.tolerance.absolute = report.tolerance.relative;

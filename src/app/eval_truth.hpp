@@ -58,6 +58,9 @@ struct TruthReport {
 /// @throws Error{input_missing|data}, also where the truth is one of other vectors or lacks some of the
 /// queries; Error{usage} for an `at` beyond what both files have
 TruthReport compare_with_truth(const TruthTask& task);
+/// The same for what is open already; the task's paths are for messages.
+TruthReport compare_with_truth(const io::ResultReader& result, const io::ResultReader& truth,
+                               const TruthTask& task);
 
 /// Why the result is not exactly the truth, or empty.
 std::string objection(const TruthReport& report);

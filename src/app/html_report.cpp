@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "app/html_page.hpp"
 #include "app/report.hpp"
 #include "core/version.hpp"
 
@@ -29,60 +30,6 @@ constexpr PhaseColour kColours[] = {
     {Phase::merge, "#f28e2b"}, {Phase::write, "#e15759"},   {Phase::wait, "#bab0ac"},
     {Phase::other, "#79706e"},
 };
-
-constexpr const char* kStyle = R"(
-:root { color-scheme: light dark; --ground: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #0d1117; --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --card: #151b23; } }
-body { background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; max-width: 1100px;
-  margin: 0 auto; padding: 24px; }
-h1 { font-size: 22px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 32px 0 8px; }
-p.sub { color: var(--soft); margin: 0 0 16px; overflow-wrap: anywhere; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; }
-.card b { display: block; font-size: 21px; } .card span { color: var(--soft); font-size: 13px; }
-.verdict { display: inline-block; padding: 4px 12px; border-radius: 6px; color: #ffffff; font-weight: 600; margin: 8px 0 16px; }
-.ok { background: #1a7f37; } .bad { background: #cf222e; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 14px; }
-th, td { border-bottom: 1px solid var(--line); padding: 4px 10px; text-align: right; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { text-align: left; }
-tr.sum td { font-weight: 600; } td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-.legend { margin: 0 0 8px; } .legend span { margin-right: 16px; white-space: nowrap; }
-.legend i { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin-right: 6px; }
-svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
-svg .tick { stroke: var(--line); stroke-width: 1; }
-pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px; white-space: pre-wrap;
-  overflow-wrap: anywhere; font-size: 13px; }
-)";
-
-template <class... Args>
-std::string format(const char* pattern, Args... args) {
-  std::array<char, 512> text{};
-  std::snprintf(text.data(), text.size(), pattern, args...);
-  return text.data();
-}
-
-std::string cell(const std::string& text, const char* attributes = "") {
-  return std::string("<td") + attributes + ">" + escape_html(text) + "</td>";
-}
-
-std::string table_row(const std::vector<std::string>& cells, const char* attributes = "") {
-  std::string row = std::string("<tr") + attributes + ">";
-  for (const std::string& text : cells) row += cell(text);
-  return row + "</tr>\n";
-}
-
-std::string table_head(const std::vector<std::string>& titles) {
-  std::string head = "<div class=\"scroll\"><table>\n<tr>";
-  for (const std::string& title : titles) head += "<th>" + escape_html(title) + "</th>";
-  return head + "</tr>\n";
-}
-
-std::string card(const std::string& value, const std::string& label) {
-  return "<div class=\"card\"><b>" + escape_html(value) + "</b><span>" + escape_html(label) +
-         "</span></div>\n";
-}
 
 /// The phase that fills most of each of `columns` equal slices of the wall time; kPhases where none does.
 std::vector<std::size_t> dominant_phases(const rank::RankReport& report, double wall_seconds, int columns) {
@@ -202,9 +149,7 @@ std::string chart(const rank::SearchSummary& summary) {
 
 std::string legend() {
   std::string html = "<p class=\"legend\">";
-  for (const PhaseColour& row : kColours)
-    html += format("<span><i style=\"background:%s\"></i>%s</span> ", row.colour,
-                   std::string(to_string(row.phase)).c_str());
+  for (const PhaseColour& row : kColours) html += legend_entry(row.colour, std::string(to_string(row.phase)));
   return html + "</p>\n";
 }
 
@@ -212,14 +157,18 @@ std::string cards(const rank::SearchSummary& summary, const ReportNumbers& n) {
   std::string html = "<div class=\"cards\">\n";
   html += card(format("%.4g", n.queries_per_second), "queries/s, whole run");
   html += card(format_seconds(summary.wall_seconds), format("wall time, %zu rank(s)", summary.ranks.size()));
-  html += card(with_prefix(n.flops_per_second, "FLOP/s"), "in the search phase");
+  if (!summary.shape.faiss)
+    html += card(summary.shape.codec ? with_prefix(n.codes_per_second, "codes/s")
+                                     : with_prefix(n.flops_per_second, "FLOP/s"),
+                 "in the search phase");
   if (n.roof_flops_per_second > 0)
     html += card(format_percent(n.roof_share),
                  "of the roof of " + with_prefix(n.roof_flops_per_second, "FLOP/s"));
   if (summary.pure_read_seconds > 0)
     html += card(format_seconds(summary.wall_seconds - summary.pure_read_seconds),
                  "above the pure-read floor of " + format_seconds(summary.pure_read_seconds));
-  html += card(format_percent(n.certified_share), "of searches certified at once");
+  if (!summary.shape.names_candidates())
+    html += card(format_percent(n.certified_share), "of searches certified at once");
   return html + "</div>\n";
 }
 
@@ -253,15 +202,27 @@ std::string rank_table(const rank::SearchSummary& summary) {
     cells.push_back(rank::format_bytes(r.peak_rss_bytes));
     html += table_row(cells);
   }
-  return html + "</table></div>\n";
+  return html + table_end();
 }
 
-/// What a search in some lists of an index found.
+/// How much of an index a query looked at.
+std::string looked_at_row(const rank::SearchSummary& summary) {
+  if (!summary.shape.faiss)
+    return table_row({"lists that a query looked into",
+                      std::to_string(summary.nprobe) + " of " + std::to_string(summary.shape.lists)});
+  const rank::FaissShape& faiss = *summary.shape.faiss;
+  std::string html =
+      table_row({"index of FAISS", faiss.factory + " in " + std::to_string(faiss.shards) + " shard(s)"});
+  if (summary.faiss_parameter > 0)
+    html += table_row({faiss.parameter, std::to_string(summary.faiss_parameter)});
+  return html;
+}
+
+/// What a search in a part of an index found.
 std::string recall_rows(const rank::SearchSummary& summary) {
-  if (summary.nprobe == 0) return "";
+  if (!looks_at_a_part(summary)) return "";
   const rank::RecallEstimate& recall = summary.recall;
-  std::string html = table_row({"lists that a query looked into", std::to_string(summary.nprobe) + " of " +
-                                                                      std::to_string(summary.shape.lists)});
+  const std::string html = looked_at_row(summary);
   if (recall.queries == 0) return html + table_row({"recall", "not measured"});
   return html +
          table_row({"recall, of " + std::to_string(recall.queries) + " sampled queries",
@@ -273,15 +234,23 @@ std::string exactness_table(const rank::SearchSummary& summary, const ReportNumb
   const rank::SelfCheck& check = summary.self_check;
   std::string html = table_head({"measure", "value"}) + recall_rows(summary);
   html += table_row({"query x shard searches", std::to_string(c.queries)});
-  html += table_row({"certified at once", std::to_string(c.certified)});
-  html += table_row({"widened until certified", std::to_string(c.widened)});
-  html += table_row({"candidates per search", format("%.1f", n.candidates_per_query)});
-  html += table_row({"distances computed in double", std::to_string(c.reranked)});
+  if (summary.shape.names_candidates()) {
+    if (summary.shape.codec)
+      html += table_row(
+          {"bytes of a row's code", std::to_string(summary.shape.codec->code_bytes(summary.shape.d))});
+    html += table_row(
+        {"candidates a query, ranked by the rows on disk", std::to_string(summary.shape.searched_k())});
+  } else {
+    html += table_row({"certified at once", std::to_string(c.certified)});
+    html += table_row({"widened until certified", std::to_string(c.widened)});
+    html += table_row({"candidates per search", format("%.1f", n.candidates_per_query)});
+    html += table_row({"distances computed in double", std::to_string(c.reranked)});
+  }
   html += table_row({"self-check: queries re-computed in fp64", std::to_string(check.queries)});
   html += table_row({"self-check: ids that differ", std::to_string(check.id_mismatches)});
   html += table_row({"self-check: distances that differ", std::to_string(check.distance_mismatches)});
   html += table_row({"self-check: largest relative error", format("%.2g", check.max_relative_error)});
-  return html + "</table></div>\n";
+  return html + table_end();
 }
 
 std::string plan_table(const rank::SearchSummary& summary, const ReportNumbers& n) {
@@ -292,7 +261,7 @@ std::string plan_table(const rank::SearchSummary& summary, const ReportNumbers& 
   html += table_row({"memory of one rank (actual: peak, program included)",
                      rank::format_bytes(plan.memory_bytes), rank::format_bytes(n.peak_rss_bytes)});
   html += table_row({"bytes read", rank::format_bytes(plan.read_bytes), rank::format_bytes(n.bytes_read)});
-  return html + "</table></div>\n";
+  return html + table_end();
 }
 
 std::string lineage(const rank::SearchJobConfig& config, const rank::SearchSummary& summary) {
@@ -332,42 +301,16 @@ std::string subtitle(const rank::SearchJobConfig& config, const rank::SearchSumm
 
 }  // namespace
 
-std::string escape_html(const std::string& text) {
-  std::string escaped;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        escaped += "&amp;";
-        break;
-      case '<':
-        escaped += "&lt;";
-        break;
-      case '>':
-        escaped += "&gt;";
-        break;
-      case '"':
-        escaped += "&quot;";
-        break;
-      default:
-        escaped += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-    }
-  }
-  return escaped;
-}
-
 std::string report_html(const rank::SearchJobConfig& config, const rank::SearchSummary& summary) {
   const ReportNumbers n = compute_report_numbers(summary);
-  return "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>"
-         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>"
-         "<title>" +
-         escape_html(config.output) + ": " + heading(config) + "</title>\n<style>" + std::string(kStyle) +
-         "</style></head>\n<body>\n<h1>" + heading(config) + "</h1>\n<p class=\"sub\">" +
-         subtitle(config, summary) + "</p>\n<div class=\"verdict " + (is_trusted(summary) ? "ok" : "bad") +
-         "\">" + escape_html(verdict(summary)) + "</div>\n" + cards(summary, n) + warnings_html(summary) +
-         "<h2>Ranks over time</h2>\n" + legend() + chart(summary) + "<h2>Phases</h2>\n" +
-         phase_table(summary, n) + "<h2>Exactness</h2>\n" + exactness_table(summary, n) +
-         "<h2>Plan against actual</h2>\n" + plan_table(summary, n) + "<h2>Ranks</h2>\n" +
-         rank_table(summary) + "<h2>Lineage</h2>\n" + lineage(config, summary) + "</body></html>\n";
+  return page_begin({.title = config.output + ": " + heading(config), .heading = heading(config)}) +
+         "<p class=\"sub\">" + subtitle(config, summary) + "</p>\n<div class=\"verdict " +
+         (is_trusted(summary) ? "ok" : "bad") + "\">" + escape_html(verdict(summary)) + "</div>\n" +
+         cards(summary, n) + warnings_html(summary) + "<h2>Ranks over time</h2>\n" + legend() +
+         chart(summary) + "<h2>Phases</h2>\n" + phase_table(summary, n) + "<h2>Exactness</h2>\n" +
+         exactness_table(summary, n) + "<h2>Plan against actual</h2>\n" + plan_table(summary, n) +
+         "<h2>Ranks</h2>\n" + rank_table(summary) + "<h2>Lineage</h2>\n" + lineage(config, summary) +
+         page_end();
 }
 
 }  // namespace mpishards::app

@@ -11,7 +11,4 @@ namespace mpishards::app {
 /// @par Cost  at most about 20000 coloured runs, however many ranks and spans there are
 std::string report_html(const rank::SearchJobConfig& config, const rank::SearchSummary& summary);
 
-/// `text` with & < > " as entities and control characters as blanks.
-std::string escape_html(const std::string& text);
-
 }  // namespace mpishards::app

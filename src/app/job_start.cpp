@@ -9,15 +9,6 @@
 
 namespace mpishards::app {
 
-namespace {
-
-std::string text_of(const Settings& settings, std::string_view name) {
-  const auto found = settings.find(name);
-  return found == settings.end() ? "" : found->second.text();
-}
-
-}  // namespace
-
 std::string decide_on_root(const comm::Communicator& world, const std::function<std::string()>& step) {
   std::string text;
   bool failed = false;
@@ -57,8 +48,8 @@ std::optional<SettingSources> read_settings(Cli& cli, const Arguments& arguments
   SettingSources said{flag_settings(*parsed, table),
                       environment_settings([](const char* name) { return std::getenv(name); }, table),
                       {}};
-  std::string job = text_of(said.flags, "job");
-  if (job.empty()) job = text_of(said.environment, "job");
+  std::string job = text_or_empty(said.flags, "job");
+  if (job.empty()) job = text_or_empty(said.environment, "job");
   if (!job.empty()) said.job_file = read_job_file(job, table);
   return said;
 }

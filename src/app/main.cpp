@@ -7,6 +7,7 @@
 
 #include "app/cli.hpp"
 #include "app/command.hpp"
+#include "app/eval_curve.hpp"
 #include "app/supervisor.hpp"
 #include "comm/agree.hpp"
 #include "comm/communicator.hpp"
@@ -105,7 +106,9 @@ int main(int argc, char** argv) {
     const app::Arguments arguments =
         of_command ? app::Arguments{"--help"} : app::Arguments(all.begin() + 1, all.end());
     if (command.name == "serve" && app::wants_supervisor(arguments)) return app::supervise(arguments);
-    if (command.processes == app::Processes::job) return run_under_mpi(command, arguments, argc, argv);
+    const bool is_sweep = command.name == "eval" && app::wants_curve(arguments);
+    if (command.processes == app::Processes::job || is_sweep)
+      return run_under_mpi(command, arguments, argc, argv);
     return run_alone(command, arguments);
   } catch (const Error& error) {
     app::print_failure(error);

@@ -12,6 +12,7 @@
 
 #include "core/error.hpp"
 #include "core/narrow.hpp"
+#include "io/faiss_layout.hpp"
 #include "io/index_directory.hpp"
 #include "kernels/index.hpp"
 #include "merge/merge_strategy.hpp"
@@ -45,7 +46,8 @@ Names isa_choices() {
   return names_of({"auto"}, kernels::isa_names(), [](const std::string& name) { return name; });
 }
 Names index_choices() {
-  return names_of({"auto"}, kernels::index_registry(), [](const kernels::IndexRow& row) { return row.type; });
+  return names_of({"auto", std::string(rank::kFaissIndex)}, kernels::index_registry(),
+                  [](const kernels::IndexRow& row) { return row.type; });
 }
 Names merge_choices() {
   return names_of({"auto"}, merge::merge_registry(), [](const merge::MergeRow& row) { return row.name; });
@@ -72,7 +74,7 @@ constexpr auto kWithEps = static_cast<std::uint8_t>(kind_bit(BatchKind::range) |
 
 constexpr OptionRow kOptions[] = {
     {"base", 0, OptionKind::list, "", 0, nullptr, "FILE[:DATASET]",
-     "vectors to search; repeats, takes globs and @list.txt; HDF5 data set: train"},
+     "vectors; repeats, takes globs and @list.txt; HDF5 data set: train"},
     {"queries", 0, OptionKind::list, "", 0, nullptr, "FILE[:DATASET]",
      "query vectors, named like the base; HDF5 data set: test", kWithQueries},
     {"k", 'k', OptionKind::count, "10", 1, nullptr, "N", "neighbors per query", kWithK},
@@ -94,13 +96,26 @@ constexpr OptionRow kOptions[] = {
     {"nprobe", 0, OptionKind::count, "", 1, nullptr, "N",
      "lists of an index that a query looks into (default: as many as --recall needs)",
      kind_bit(BatchKind::search)},
+    {"ef-search", 0, OptionKind::count, "", 1, nullptr, "N",
+     "the same of a graph that FAISS built: rows that a search in it keeps in sight",
+     kind_bit(BatchKind::search)},
     {"recall", 0, OptionKind::number, "0.95", 0, nullptr, "SHARE",
      "of the true neighbors that is to be found in an index of lists, measured on a sample of the queries",
+     kind_bit(BatchKind::search)},
+    {"rerank", 0, OptionKind::count, "10", 1, nullptr, "R",
+     "candidates that the codes of an index, or FAISS, name for each neighbor, ranked by the rows on disk",
      kind_bit(BatchKind::search)},
     {"recall-queries", 0, OptionKind::count, "200", 0, nullptr, "N",
      "queries of that sample, searched in all lists; with --nprobe 0 is possible: nothing is measured",
      kind_bit(BatchKind::search)},
-    {"index", 0, OptionKind::text, "", 0, nullptr, "SPEC", "flat, or ivf and the number of lists: ivf1024",
+    {"index", 0, OptionKind::text, "", 0, nullptr, "SPEC",
+     "flat, or ivf and the number of lists: ivf1024; with codes: ivf1024,sq8 ivf1024,pq16 ivf1024,pq32x4; or "
+     "what "
+     "FAISS' index_factory knows: faiss:HNSW32",
+     kBuild},
+    {"import", 0, OptionKind::text, "", 0, nullptr, "FILE.index",
+     "a FAISS file instead of --base and --index: its vectors and ids, and of an IndexIVFFlat its lists as "
+     "they are",
      kBuild},
     {"training-rows", 0, OptionKind::count, "", 1, nullptr, "N",
      "rows that the centroids are trained on (default: 256 a list)", kBuild},
@@ -258,11 +273,6 @@ const std::string* text_of(const Settings& settings, std::string_view name) {
   return found == settings.end() ? nullptr : &found->second.text();
 }
 
-bool is_set(const Settings& settings, std::string_view name) {
-  const std::string* text = text_of(settings, name);
-  return text != nullptr && (*text == "true" || *text == "1");
-}
-
 std::int64_t count_or(const Settings& settings, std::string_view name, std::int64_t otherwise) {
   const std::string* text = text_of(settings, name);
   return text == nullptr ? otherwise : parse_count(*text);
@@ -312,6 +322,8 @@ io::ResultFormat result_format(BatchKind kind, const Settings& settings, const s
 
 std::optional<rank::IndexBuild> index_build(BatchKind kind, const Settings& settings) {
   if (kind != BatchKind::build) return std::nullopt;
+  if (text_of(settings, "import") != nullptr)
+    return rank::IndexBuild{.shards = count_or(settings, "shards", 0), .imports = true};
   rank::parse_index_spec(required(settings, "index", "ivf1024").text());
   return rank::IndexBuild{.training_rows = count_or(settings, "training-rows", 0),
                           .iterations = count_or(settings, "iterations", 10),
@@ -330,9 +342,61 @@ std::vector<io::InputSpec> input_specs(const Setting& setting) {
   return specs;
 }
 
+/// The metric that was asked for, else that of the FAISS files in the base.
+Metric metric_of(const Settings& settings, const std::vector<io::InputSpec>& base) {
+  const Setting& said = settings.at("metric");
+  std::optional<Metric> found;
+  for (const io::InputSpec& spec : base) {
+    if (said.origin != Origin::built_in || !io::is_faiss_path(spec.path) || io::is_index_directory(spec.path))
+      continue;
+    const Metric metric = io::read_faiss_layout(spec.path).metric;
+    if (found.value_or(metric) != metric)
+      throw Error(ErrorKind::usage, spec.path + " compares by " + std::string(to_string(metric)) +
+                                        ", a file before it in the base by " +
+                                        std::string(to_string(*found)) + "; name one with --metric");
+    found = metric;
+  }
+  return found.value_or(metric_from_string(said.text()));
+}
+
+void refuse_if_said(const Settings& settings, std::string_view name, const std::string& why) {
+  const auto said = settings.find(name);
+  if (said != settings.end() && said->second.origin != Origin::built_in)
+    throw Error(ErrorKind::usage, said->second.where + " " + why + "; leave it out");
+}
+
+/// A FAISS file brings its rows, its metric, and its lists where it has some.
+void set_import(const Settings& settings, rank::SearchJobConfig& job) {
+  const std::string& path = *text_of(settings, "import");
+  for (const std::string_view name : {"base", "index", "training-rows", "iterations"})
+    refuse_if_said(settings, name, "does not go with --import, whose file says all that");
+  if (!io::is_faiss_path(path))
+    throw Error(ErrorKind::usage, "--import " + path +
+                                      " is no FAISS file by its name; expected one that ends in .index or "
+                                      ".faiss, as faiss.write_index writes it");
+  const io::FaissLayout layout = io::read_faiss_layout(path);
+  job.index = layout.has_lists ? "ivf" + std::to_string(layout.nlist()) : "flat";
+  const bool is_cosine = job.metric == Metric::cosine && layout.metric == Metric::ip;
+  if (job.metric != layout.metric && !is_cosine)
+    throw Error(ErrorKind::usage, path + " compares by " + std::string(to_string(layout.metric)) +
+                                      ", not by " + std::string(to_string(job.metric)) +
+                                      "; leave --metric out");
+}
+
+/// Of what decides how much of an index a query looks at, an index has one at most.
+void refuse_other_parameters(const Settings& settings, std::string_view parameter) {
+  for (const std::string_view name : {"nprobe", "ef-search"})
+    if (name != parameter)
+      refuse_if_said(settings, name,
+                     parameter.empty() ? "decides nothing in this index"
+                                       : "is for another index; this one takes --" + std::string(parameter));
+}
+
 /// Opens the base where it is an index directory, and decides how much of it is searched.
 void set_index(BatchKind kind, const Settings& settings, rank::SearchJobConfig& job) {
-  job.index = *text_of(settings, "index");
+  job.index = text_or_empty(settings, "index");
+  bool names_candidates = false;
+  std::string parameter = "nprobe";
   const bool in_directory = job.base.size() == 1 && io::is_index_directory(job.base.front().path);
   if (in_directory) {
     job.index_directory = job.base.front().path;
@@ -341,6 +405,8 @@ void set_index(BatchKind kind, const Settings& settings, rank::SearchJobConfig& 
                                         std::string(to_string(kind)) +
                                         " does not take; name the files that it was built from");
     const io::IndexManifest index = io::read_index(job.index_directory);
+    names_candidates = !index.codes.codec.empty() || !index.faiss.factory.empty();
+    if (!index.faiss.factory.empty()) parameter = index.faiss.parameter;
     job.base = io::index_inputs(job.index_directory, index);
     if (settings.at("metric").origin == Origin::built_in) job.metric = index.metric;
     if (job.index == "auto") job.index = index.type;
@@ -350,26 +416,39 @@ void set_index(BatchKind kind, const Settings& settings, rank::SearchJobConfig& 
   if (job.index != "flat" && !in_directory)
     throw Error(ErrorKind::usage, "--index " + job.index +
                                       " needs an index directory as the base; make one with mpishards build");
-  if (job.index == "flat") {
+  if (job.index == "flat")
     for (const std::string_view name : {"nprobe", "recall"})
-      if (const auto said = settings.find(name);
-          said != settings.end() && said->second.origin != Origin::built_in)
-        throw Error(ErrorKind::usage, said->second.where +
-                                          " is for an index of lists; the base is searched "
-                                          "whole; leave it out");
-    return;
-  }
-  job.nprobe = count_or(settings, "nprobe", 0);
+      refuse_if_said(settings, name, "is for an index that is searched in part; the base is searched whole");
+  if (job.index == "flat" || !names_candidates)
+    refuse_if_said(settings, "rerank",
+                   "is for an index with codes or of FAISS; the rows themselves are searched");
+  refuse_other_parameters(settings, job.index == "flat" ? "" : parameter);
+  if (job.index == "flat") return;
+  job.nprobe = parameter.empty() ? 0 : count_or(settings, parameter, 0);
+  job.rerank = count_or(settings, "rerank", 10);
   job.recall = parse_number(*text_of(settings, "recall"));
   job.recall_queries = count_or(settings, "recall-queries", 0);
   if (!(job.recall > 0 && job.recall <= 1))
     throw Error(ErrorKind::usage,
                 "--recall " + *text_of(settings, "recall") + " is no share above 0 and up to 1");
-  if (job.nprobe == 0 && job.recall_queries < 2)
-    throw Error(ErrorKind::usage, "--recall takes at least 2 --recall-queries; or name --nprobe");
+  if (parameter.empty())
+    refuse_if_said(settings, "recall",
+                   "needs a parameter that decides it, which this index of FAISS has not");
+  else if (job.nprobe == 0 && job.recall_queries < 2)
+    throw Error(ErrorKind::usage, "--recall takes at least 2 --recall-queries; or name --" + parameter);
 }
 
 }  // namespace
+
+bool is_set(const Settings& settings, std::string_view name) {
+  const std::string* text = text_of(settings, name);
+  return text != nullptr && (*text == "true" || *text == "1");
+}
+
+std::string text_or_empty(const Settings& settings, std::string_view name) {
+  const std::string* text = text_of(settings, name);
+  return text == nullptr ? "" : *text;
+}
 
 OptionTable batch_options() {
   return kOptions;
@@ -564,20 +643,25 @@ void expand_input_settings(Settings& settings) {
 BatchOptions to_batch_options(BatchKind kind, const Settings& settings, const std::string& command_line) {
   BatchOptions options;
   rank::SearchJobConfig& job = options.job;
-  job.base = input_specs(required(settings, "base", "emb.h5:/train"));
+  const std::string* import = text_of(settings, "import");
+  job.base = import != nullptr ? std::vector<io::InputSpec>{{*import, ""}}
+                               : input_specs(required(settings, "base", "emb.h5:/train"));
   job.build = index_build(kind, settings);
   job.exclude_self = kind == BatchKind::graph || kind == BatchKind::join;
   job.queries =
       job.exclude_self || job.build ? job.base : input_specs(required(settings, "queries", "emb.h5:/test"));
   job.output = required(settings, "output", job.build ? "emb.index" : "result.h5").text();
-  job.metric = metric_from_string(*text_of(settings, "metric"));
+  job.metric = metric_of(settings, job.base);
   job.range = range_search(kind, settings, job.metric);
   job.k = job.range || job.build ? 1 : count_or(settings, "k", job.k);
   if (job.build)
     job.output = folder_name(job.output);
   else
     job.format = result_format(kind, settings, job.output);
-  set_index(kind, settings, job);
+  if (import != nullptr)
+    set_import(settings, job);
+  else
+    set_index(kind, settings, job);
   job.engine = *text_of(settings, "engine");
   job.isa = *text_of(settings, "isa");
   if (const std::string* merge = text_of(settings, "merge")) job.merge = *merge;

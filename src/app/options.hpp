@@ -76,6 +76,11 @@ struct Setting {
 };
 using Settings = std::map<std::string, Setting, std::less<>>;
 
+/// An option's text, empty where nobody says anything.
+std::string text_or_empty(const Settings& settings, std::string_view name);
+/// Whether a flag is true.
+bool is_set(const Settings& settings, std::string_view name);
+
 /// Adds every row of the table to `cli`.
 void declare_options(Cli& cli, OptionTable table);
 

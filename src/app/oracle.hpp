@@ -31,7 +31,7 @@ struct OracleTask {
   std::int64_t base_end = 0;
   bool drop_nonfinite = false;
   bool in_lists =
-      false;  // the search looked into some lists: what it met must be right, not all of it be met
+      false;  // the search looked into a part of the index: what it met must be right, not all of it be met
   bool exclude_self = false;  // a graph: base row i is no answer to query i, and ids are row numbers
   int threads = 1;
   std::int64_t block_bytes = std::int64_t{64} << 20;  // of base rows in double, held at a time

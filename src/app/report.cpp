@@ -59,16 +59,21 @@ std::string inputs_text(const std::vector<io::InputSpec>& specs) {
   return text;
 }
 
-std::string headline_text(const rank::SearchSummary& summary, const ReportNumbers& n) {
-  std::string text =
-      format("%lld queries in %s: %.1f queries/s\n", static_cast<long long>(summary.queries_done),
-             format_seconds(summary.wall_seconds).c_str(), n.queries_per_second);
-  text += "search    " + with_prefix(n.flops_per_second, "FLOP/s");
+std::string search_rate_text(const rank::SearchSummary& summary, const ReportNumbers& n) {
+  std::string text = "search    " + (summary.shape.codec ? with_prefix(n.codes_per_second, "codes/s")
+                                                         : with_prefix(n.flops_per_second, "FLOP/s"));
   if (n.roof_flops_per_second > 0)
     text += ", " + format_percent(n.roof_share) + " of the roof (" +
             with_prefix(n.roof_flops_per_second, "FLOP/s") +
             ", multiply-adds in registers, measured at start-up)";
-  text += "\n";
+  return text + "\n";
+}
+
+std::string headline_text(const rank::SearchSummary& summary, const ReportNumbers& n) {
+  std::string text =
+      format("%lld queries in %s: %.1f queries/s\n", static_cast<long long>(summary.queries_done),
+             format_seconds(summary.wall_seconds).c_str(), n.queries_per_second);
+  if (!summary.shape.faiss) text += search_rate_text(summary, n);
   if (summary.pure_read_seconds > 0)
     text += format("overhead  %s above the pure-read floor of %s (%.4g times that)\n",
                    format_seconds(summary.wall_seconds - summary.pure_read_seconds).c_str(),
@@ -101,13 +106,27 @@ std::string rank_table(const rank::SearchSummary& summary) {
   return text;
 }
 
+/// What codes or FAISS named, and how it was ranked.
+std::string candidates_text(const rank::SearchSummary& summary) {
+  if (const auto& faiss = summary.shape.faiss)
+    return format("faiss     %s in %lld shard(s); %lld candidates a query ranked by the rows on disk\n",
+                  faiss->factory.c_str(), static_cast<long long>(faiss->shards),
+                  static_cast<long long>(summary.shape.searched_k()));
+  return format("codes     of %lld bytes a row; %lld candidates a query ranked by the rows on disk\n",
+                static_cast<long long>(summary.shape.codec->code_bytes(summary.shape.d)),
+                static_cast<long long>(summary.shape.searched_k()));
+}
+
 std::string exactness_text(const rank::SearchSummary& summary, const ReportNumbers& n) {
   const kernels::SearchCounters& c = summary.counters;
-  std::string text = format(
-      "exactness %s of %lld query x shard searches certified at once, %lld widened, %.1f candidates per "
-      "search\n",
-      format_percent(n.certified_share).c_str(), static_cast<long long>(c.queries),
-      static_cast<long long>(c.widened), n.candidates_per_query);
+  std::string text = summary.shape.names_candidates()
+                         ? candidates_text(summary)
+                         : format(
+                               "exactness %s of %lld query x shard searches certified at once, %lld widened, "
+                               "%.1f candidates per "
+                               "search\n",
+                               format_percent(n.certified_share).c_str(), static_cast<long long>(c.queries),
+                               static_cast<long long>(c.widened), n.candidates_per_query);
   const rank::SelfCheck& check = summary.self_check;
   if (check.queries == 0) return text + "self-check off\n";
   return text + format(
@@ -117,24 +136,50 @@ std::string exactness_text(const rank::SearchSummary& summary, const ReportNumbe
                     static_cast<long long>(check.distance_mismatches), check.max_relative_error);
 }
 
-/// What share of the neighbors a search in some of the lists finds.
+/// How much of an index a query looked at.
+std::string looked_at_text(const rank::SearchSummary& summary) {
+  if (!summary.shape.faiss)
+    return format("lists     %lld of %lld a query", static_cast<long long>(summary.nprobe),
+                  static_cast<long long>(summary.shape.lists));
+  if (summary.faiss_parameter == 0) return "looked at all of each shard";
+  return format("looked at --%s %lld", summary.shape.faiss->parameter.c_str(),
+                static_cast<long long>(summary.faiss_parameter));
+}
+
+/// What share of the neighbors a search in a part of an index finds.
 std::string recall_text(const rank::SearchSummary& summary) {
-  if (summary.nprobe == 0) return "";
-  std::string text = format("lists     %lld of %lld a query", static_cast<long long>(summary.nprobe),
-                            static_cast<long long>(summary.shape.lists));
+  if (!looks_at_a_part(summary)) return "";
+  std::string text = looked_at_text(summary);
   const rank::RecallEstimate& recall = summary.recall;
   if (recall.queries == 0) return text + ", recall not measured\n";
   return text + format(", recall %.4f (95 %% interval %.4f to %.4f; %lld queries)\n", recall.recall,
                        recall.low, recall.high, static_cast<long long>(recall.queries));
 }
 
+nlohmann::json recall_json(const rank::RecallEstimate& recall) {
+  if (recall.queries == 0) return nullptr;
+  return {{"share", recall.recall}, {"low", recall.low}, {"high", recall.high}, {"queries", recall.queries}};
+}
+
+nlohmann::json faiss_json(const rank::SearchSummary& summary) {
+  if (!summary.shape.faiss) return nullptr;
+  const rank::FaissShape& faiss = *summary.shape.faiss;
+  nlohmann::json json = {{"factory", faiss.factory},
+                         {"shards", faiss.shards},
+                         {"rerank", summary.shape.rerank},
+                         {"recall", recall_json(summary.recall)}};
+  if (summary.faiss_parameter > 0) json[faiss.parameter] = summary.faiss_parameter;
+  return json;
+}
+
 nlohmann::json lists_json(const rank::SearchSummary& summary) {
   if (summary.nprobe == 0) return nullptr;
-  nlohmann::json lists = {{"lists", summary.shape.lists}, {"nprobe", summary.nprobe}, {"recall", nullptr}};
-  const rank::RecallEstimate& recall = summary.recall;
-  if (recall.queries > 0)
-    lists["recall"] = {
-        {"share", recall.recall}, {"low", recall.low}, {"high", recall.high}, {"queries", recall.queries}};
+  nlohmann::json lists = {
+      {"lists", summary.shape.lists}, {"nprobe", summary.nprobe}, {"recall", recall_json(summary.recall)}};
+  if (summary.shape.codec) {
+    lists["code_bytes"] = summary.shape.codec->code_bytes(summary.shape.d);
+    lists["rerank"] = summary.shape.rerank;
+  }
   return lists;
 }
 
@@ -220,7 +265,12 @@ ReportNumbers compute_report_numbers(const rank::SearchSummary& summary) {
     n.peak_rss_bytes = std::max(n.peak_rss_bytes, report.peak_rss_bytes);
   }
   n.queries_per_second = ratio(static_cast<double>(summary.queries_done), summary.wall_seconds);
-  n.flops = 2.0 * static_cast<double>(summary.counters.distances) * static_cast<double>(summary.shape.d);
+  if (summary.shape.names_candidates()) {  // multiply-adds are no measure of look-ups and graphs
+    n.roof_flops_per_second = 0;
+    n.codes_per_second = ratio(static_cast<double>(summary.counters.distances), n.search_seconds);
+  } else {
+    n.flops = 2.0 * static_cast<double>(summary.counters.distances) * static_cast<double>(summary.shape.d);
+  }
   n.flops_per_second = ratio(n.flops, n.search_seconds);
   n.roof_share = ratio(n.flops_per_second, n.roof_flops_per_second);
   if (summary.pure_read_seconds > 0) n.read_overhead = summary.wall_seconds / summary.pure_read_seconds - 1;
@@ -228,6 +278,10 @@ ReportNumbers compute_report_numbers(const rank::SearchSummary& summary) {
   n.candidates_per_query = ratio(static_cast<double>(summary.counters.candidates), searches);
   n.certified_share = ratio(static_cast<double>(summary.counters.certified), searches);
   return n;
+}
+
+bool looks_at_a_part(const rank::SearchSummary& summary) {
+  return summary.nprobe > 0 || summary.shape.faiss;
 }
 
 bool is_trusted(const rank::SearchSummary& summary) {
@@ -307,6 +361,7 @@ nlohmann::json report_json(const rank::SearchJobConfig& config, const rank::Sear
       {"ranks", ranks_json(summary)},
       {"counters", counters_json(summary, n)},
       {"lists", lists_json(summary)},
+      {"faiss", faiss_json(summary)},
       {"self_check", self_check_json(summary.self_check)},
       {"plan",
        {{"groups", plan.groups},

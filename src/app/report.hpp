@@ -27,6 +27,7 @@ struct ReportNumbers {
   double search_seconds = 0;         // the slowest rank's search phase
   double flops = 0;                  // 2 * queries done * nb * d
   double flops_per_second = 0;       // flops / search_seconds; 0 where nothing was searched
+  double codes_per_second = 0;       // of a search in codes, instead
   double roof_flops_per_second = 0;  // sum over ranks, measured at start-up; 0 where it was not measured
   double roof_share = 0;             // flops_per_second / roof
   double read_overhead = 0;          // wall / pure read time - 1; 0 where nothing was read
@@ -39,6 +40,8 @@ struct ReportNumbers {
 ReportNumbers compute_report_numbers(const rank::SearchSummary& summary);
 
 /// Whether the answer may be used: false if the fp64 self-check found a difference.
+bool looks_at_a_part(const rank::SearchSummary& summary);
+
 bool is_trusted(const rank::SearchSummary& summary);
 /// "RESULT OK" or "RESULT NOT TRUSTED: why".
 std::string verdict(const rank::SearchSummary& summary);

@@ -61,11 +61,6 @@ std::vector<OptionRow> make_table() {
   };
 }
 
-std::string text_of(const Settings& settings, std::string_view name) {
-  const auto found = settings.find(name);
-  return found == settings.end() ? "" : found->second.text();
-}
-
 /// Collections are served from plain files, which have no lists.
 std::string index_type(const std::string& said) {
   if (said == "auto" || said == "flat") return "flat";
@@ -85,9 +80,10 @@ std::pair<std::string, std::string> split_collection(const std::string& text) {
 }
 
 serve::ObservabilityConfig observability_config(const Settings& settings) {
-  const std::string ratio = text_of(settings, "trace-ratio");
-  serve::ObservabilityConfig config{text_of(settings, "access-log"), text_of(settings, "trace-endpoint"),
-                                    text_of(settings, "trace-file"), 0};
+  const std::string ratio = text_or_empty(settings, "trace-ratio");
+  serve::ObservabilityConfig config{text_or_empty(settings, "access-log"),
+                                    text_or_empty(settings, "trace-endpoint"),
+                                    text_or_empty(settings, "trace-file"), 0};
   const auto [stop, error] = std::from_chars(ratio.data(), ratio.data() + ratio.size(), config.trace_ratio);
   if (error != std::errc() || stop != ratio.data() + ratio.size())
     throw Error(ErrorKind::usage, "--trace-ratio " + ratio + " is no number; expected 0 to 1");
@@ -107,8 +103,8 @@ std::vector<serve::CollectionSpec> collection_specs(const Settings& settings) {
     if (spec == specs.end()) {
       specs.push_back({name,
                        {},
-                       metric_from_string(text_of(settings, "metric")),
-                       text_of(settings, "nonfinite") == "drop"});
+                       metric_from_string(text_or_empty(settings, "metric")),
+                       text_or_empty(settings, "nonfinite") == "drop"});
       spec = std::prev(specs.end());
     }
     spec->base.push_back(io::parse_input_spec(file));
@@ -138,29 +134,30 @@ void expand_collection_settings(Settings& settings) {
 serve::ServerConfig to_server_config(const Settings& settings) {
   serve::ServerConfig config;
   config.collections = collection_specs(settings);
-  config.engine.index = index_type(text_of(settings, "index"));
-  config.engine.engine = text_of(settings, "engine");
-  config.engine.merge = text_of(settings, "merge");
-  config.engine.router = router_name(text_of(settings, "router"));
-  config.engine.options.isa = text_of(settings, "isa");
-  if (const std::string threads = text_of(settings, "threads"); !threads.empty())
+  config.engine.index = index_type(text_or_empty(settings, "index"));
+  config.engine.engine = text_or_empty(settings, "engine");
+  config.engine.merge = text_or_empty(settings, "merge");
+  config.engine.router = router_name(text_or_empty(settings, "router"));
+  config.engine.options.isa = text_or_empty(settings, "isa");
+  if (const std::string threads = text_or_empty(settings, "threads"); !threads.empty())
     config.engine.options.threads = narrow<int>(parse_count(threads));
   else
     config.engine.options.threads = 0;
-  config.batcher.delay = std::chrono::microseconds(parse_count(text_of(settings, "batch-delay-us")));
-  config.batcher.batch_queries = parse_count(text_of(settings, "batch"));
-  config.batcher.queue_bytes = rank::parse_bytes(text_of(settings, "queue-memory"));
-  config.message_bytes = rank::parse_bytes(text_of(settings, "max-message"));
+  config.batcher.delay = std::chrono::microseconds(parse_count(text_or_empty(settings, "batch-delay-us")));
+  config.batcher.batch_queries = parse_count(text_or_empty(settings, "batch"));
+  config.batcher.queue_bytes = rank::parse_bytes(text_or_empty(settings, "queue-memory"));
+  config.message_bytes = rank::parse_bytes(text_or_empty(settings, "max-message"));
   if (config.message_bytes > std::int64_t{1} << 30)
-    throw Error(ErrorKind::usage, "--max-message " + text_of(settings, "max-message") + " is more than 1GiB");
-  config.drain_limit = std::chrono::seconds(parse_count(text_of(settings, "drain-seconds")));
-  config.listen = text_of(settings, "listen");
-  config.http = text_of(settings, "http");
+    throw Error(ErrorKind::usage,
+                "--max-message " + text_or_empty(settings, "max-message") + " is more than 1GiB");
+  config.drain_limit = std::chrono::seconds(parse_count(text_or_empty(settings, "drain-seconds")));
+  config.listen = text_or_empty(settings, "listen");
+  config.http = text_or_empty(settings, "http");
   config.observability = observability_config(settings);
-  config.discovery_file = text_of(settings, "discovery-file");
-  config.token_file = text_of(settings, "token-file");
-  config.tls_cert = text_of(settings, "tls-cert");
-  config.tls_key = text_of(settings, "tls-key");
+  config.discovery_file = text_or_empty(settings, "discovery-file");
+  config.token_file = text_or_empty(settings, "token-file");
+  config.tls_cert = text_or_empty(settings, "tls-cert");
+  config.tls_key = text_or_empty(settings, "tls-key");
   return config;
 }
 

@@ -6,7 +6,7 @@
 namespace mpishards {
 
 /// IEEE binary16 bits to float32; exact. Infinities and NaN are kept.
-inline float half_to_float(std::uint16_t h) {
+constexpr float half_to_float(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
   const std::uint32_t exponent = (h >> 10) & 0x1fu;
   const std::uint32_t mantissa = h & 0x3ffu;
@@ -19,7 +19,7 @@ inline float half_to_float(std::uint16_t h) {
 }
 
 /// float32 to IEEE binary16 bits, to nearest, ties to even; too large becomes infinity.
-inline std::uint16_t float_to_half(float value) {
+constexpr std::uint16_t float_to_half(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
   const std::uint32_t magnitude = bits & 0x7fffffffu;
@@ -34,12 +34,12 @@ inline std::uint16_t float_to_half(float value) {
 }
 
 /// bfloat16 bits to float32; exact.
-inline float bfloat16_to_float(std::uint16_t b) {
+constexpr float bfloat16_to_float(std::uint16_t b) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(b) << 16);
 }
 
 /// float32 to bfloat16 bits, to nearest, ties to even.
-inline std::uint16_t float_to_bfloat16(float value) {
+constexpr std::uint16_t float_to_bfloat16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x0040u);  // NaN
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);

@@ -17,9 +17,9 @@ namespace mpishards {
 class Closer {
  public:
   explicit Closer(Metric metric) : smaller_(smaller_is_better(metric)) {}
-  explicit Closer(bool smaller_is_better) : smaller_(smaller_is_better) {}
+  constexpr explicit Closer(bool smaller_is_better) : smaller_(smaller_is_better) {}
 
-  bool operator()(GlobalId id_a, float distance_a, GlobalId id_b, float distance_b) const {
+  constexpr bool operator()(GlobalId id_a, float distance_a, GlobalId id_b, float distance_b) const {
     if (distance_a != distance_b) return smaller_ ? distance_a < distance_b : distance_a > distance_b;
     return static_cast<std::uint64_t>(id_a) < static_cast<std::uint64_t>(id_b);
   }

@@ -8,7 +8,6 @@
 #include "core/narrow.hpp"
 #include "io/disk_space.hpp"
 #include "io/hdf5_arrays.hpp"
-#include "io/index_directory.hpp"
 #include "io/result_files.hpp"
 
 namespace mpishards::io {
@@ -29,15 +28,21 @@ std::string shard_path(const std::string& directory, std::int64_t shard) {
 std::vector<ArrayPlan> list_arrays(const IndexShape& shape) {
   const auto nlist = narrow<hsize_t>(shape.nlist);
   std::vector<ArrayPlan> arrays = {{kListStartsName, DType::i64, {nlist + 1}}};
-  if (shape.has_centroids) arrays.push_back({kCentroidsName, DType::f32, {nlist, narrow<hsize_t>(shape.d)}});
+  const auto d = narrow<hsize_t>(shape.d);
+  if (shape.has_centroids) arrays.push_back({kCentroidsName, DType::f32, {nlist, d}});
+  if (shape.has_codes())
+    arrays.push_back({kCodecName, DType::f32, {narrow<hsize_t>(shape.codes.parameter_rows), d}});
   return arrays;
 }
 
 std::vector<ArrayPlan> shard_arrays(const IndexShape& shape, std::int64_t shard) {
   const Range places = shape.shard(shard);
   const auto rows = narrow<hsize_t>(places.end - places.begin);
-  return {{kShardVectorsName, shape.dtype, {rows, narrow<hsize_t>(shape.d)}},
-          {kShardIdsName, DType::i64, {rows}}};
+  std::vector<ArrayPlan> arrays = {{kShardVectorsName, shape.dtype, {rows, narrow<hsize_t>(shape.d)}},
+                                   {kShardIdsName, DType::i64, {rows}}};
+  if (shape.has_codes())
+    arrays.push_back({kShardCodesName, DType::u8, {rows, narrow<hsize_t>(shape.codes.code_bytes)}});
+  return arrays;
 }
 
 /// Where each array begins.
@@ -58,9 +63,22 @@ Range IndexShape::shard(std::int64_t s) const {
 }
 
 std::string IndexLayout::serialize() const {
-  return nlohmann::json{directory,     shape.rows,          shape.d,        shape.dtype,
-                        shape.nlist,   shape.has_centroids, shape.n_shards, centroids_offset,
-                        starts_offset, vectors_offsets,     ids_offsets}
+  return nlohmann::json{directory,
+                        shape.rows,
+                        shape.d,
+                        shape.dtype,
+                        shape.nlist,
+                        shape.has_centroids,
+                        shape.codes.codec,
+                        shape.codes.code_bytes,
+                        shape.codes.parameter_rows,
+                        shape.n_shards,
+                        centroids_offset,
+                        starts_offset,
+                        codec_offset,
+                        vectors_offsets,
+                        ids_offsets,
+                        codes_offsets}
       .dump();
 }
 
@@ -72,11 +90,14 @@ IndexLayout IndexLayout::deserialize(const std::string& text) {
                     .dtype = json.at(3),
                     .nlist = json.at(4),
                     .has_centroids = json.at(5),
-                    .n_shards = json.at(6)},
-          .centroids_offset = json.at(7),
-          .starts_offset = json.at(8),
-          .vectors_offsets = json.at(9),
-          .ids_offsets = json.at(10)};
+                    .codes = {json.at(6), json.at(7), json.at(8)},
+                    .n_shards = json.at(9)},
+          .centroids_offset = json.at(10),
+          .starts_offset = json.at(11),
+          .codec_offset = json.at(12),
+          .vectors_offsets = json.at(13),
+          .ids_offsets = json.at(14),
+          .codes_offsets = json.at(15)};
 }
 
 IndexLayout create_index_files(const std::string& directory, const IndexShape& shape) {
@@ -90,22 +111,32 @@ IndexLayout create_index_files(const std::string& directory, const IndexShape& s
 }
 
 IndexLayout adopt_index_files(const std::string& directory, const IndexShape& shape) {
-  IndexLayout layout{directory, shape, 0, 0, {}, {}};
+  IndexLayout layout;
+  layout.directory = directory;
+  layout.shape = shape;
   const std::vector<std::int64_t> lists = offsets_in(lists_path(directory), list_arrays(shape));
-  layout.starts_offset = lists.front();
-  if (shape.has_centroids) layout.centroids_offset = lists.back();
+  layout.starts_offset = lists[0];
+  if (shape.has_centroids) layout.centroids_offset = lists[1];
+  if (shape.has_codes()) layout.codec_offset = lists[2];
   for (std::int64_t s = 0; s < shape.n_shards; ++s) {
     const std::vector<std::int64_t> offsets = offsets_in(shard_path(directory, s), shard_arrays(shape, s));
     layout.vectors_offsets.push_back(offsets[0]);
     layout.ids_offsets.push_back(offsets[1]);
+    if (shape.has_codes()) layout.codes_offsets.push_back(offsets[2]);
   }
   return layout;
 }
 
-void remove_labels(const std::string& directory) {
-  std::error_code error;
-  std::filesystem::remove(labels_path(directory), error);
-  if (error) throw Error(ErrorKind::io, "can't remove " + labels_path(directory) + ": " + error.message());
+void remove_build_files(const std::string& directory) {
+  for (const std::string& path : {labels_path(directory), trained_path(directory)}) {
+    std::error_code error;
+    std::filesystem::remove(path, error);
+    if (error) throw Error(ErrorKind::io, "can't remove " + path + ": " + error.message());
+  }
+}
+
+std::string trained_path(const std::string& directory) {
+  return directory + "/trained.faiss";
 }
 
 // --- parts
@@ -139,6 +170,17 @@ Matrix IndexFiles::read_centroids() {
   Matrix centroids(DType::f32, shape().nlist, shape().d);
   lists().read_at(layout_.centroids_offset, centroids.data(), centroids.bytes());
   return centroids;
+}
+
+void IndexFiles::write_codec(MatrixView<const float> parameters) {
+  lists().write_at(layout_.codec_offset, parameters.data,
+                   narrow<std::size_t>(parameters.rows * parameters.cols) * sizeof(float));
+}
+
+Matrix IndexFiles::read_codec() {
+  Matrix parameters(DType::f32, shape().codes.parameter_rows, shape().d);
+  lists().read_at(layout_.codec_offset, parameters.data(), parameters.bytes());
+  return parameters;
 }
 
 void IndexFiles::write_starts(std::span<const std::int64_t> starts) {
@@ -205,6 +247,22 @@ void IndexFiles::read_rows(std::int64_t first_place, std::byte* rows, std::span<
         layout_.ids_offsets[piece.shard] + piece.first_in_shard * narrow<std::int64_t>(sizeof(GlobalId)),
         ids.data() + piece.first, narrow<std::size_t>(piece.rows) * sizeof(GlobalId));
   }
+}
+
+void IndexFiles::write_codes(std::int64_t first_place, std::span<const std::byte> codes) {
+  const std::int64_t bytes = shape().codes.code_bytes;
+  for (const Piece& piece : pieces_of({first_place, first_place + std::ssize(codes) / bytes}))
+    shard_file(piece.shard)
+        .write_at(layout_.codes_offsets[piece.shard] + piece.first_in_shard * bytes,
+                  codes.data() + piece.first * bytes, narrow<std::size_t>(piece.rows * bytes));
+}
+
+void IndexFiles::read_codes(std::int64_t first_place, std::span<std::byte> codes) {
+  const std::int64_t bytes = shape().codes.code_bytes;
+  for (const Piece& piece : pieces_of({first_place, first_place + std::ssize(codes) / bytes}))
+    shard_file(piece.shard)
+        .read_at(layout_.codes_offsets[piece.shard] + piece.first_in_shard * bytes,
+                 codes.data() + piece.first * bytes, narrow<std::size_t>(piece.rows * bytes));
 }
 
 void IndexFiles::sync() {

@@ -8,6 +8,7 @@
 #include "core/matrix_view.hpp"
 #include "core/types.hpp"
 #include "io/file.hpp"
+#include "io/index_directory.hpp"
 #include "io/range.hpp"
 
 namespace mpishards::io {
@@ -19,10 +20,12 @@ struct IndexShape {
   DType dtype = DType::f32;
   std::int64_t nlist = 1;
   bool has_centroids = true;
+  IndexCodes codes = {};
   std::int64_t n_shards = 1;  // at most rows
 
   /// Places (rows in list order) of one shard; their numbers differ by at most one.
   Range shard(std::int64_t s) const;
+  bool has_codes() const { return !codes.codec.empty(); }
   std::int64_t row_bytes() const { return d * static_cast<std::int64_t>(size_bytes(dtype)); }
 };
 
@@ -32,8 +35,10 @@ struct IndexLayout {
   IndexShape shape;
   std::int64_t centroids_offset = 0;  // in lists.h5
   std::int64_t starts_offset = 0;
+  std::int64_t codec_offset = 0;              // 0 where there are no codes
   std::vector<std::int64_t> vectors_offsets;  // in each shard file
   std::vector<std::int64_t> ids_offsets;
+  std::vector<std::int64_t> codes_offsets;  // empty where there are no codes
 
   /// One line of text and back, for broadcasting.
   std::string serialize() const;
@@ -45,8 +50,11 @@ struct IndexLayout {
 IndexLayout create_index_files(const std::string& directory, const IndexShape& shape);
 /// The layout of files that are there already. @throws Error{data} if they have not this shape
 IndexLayout adopt_index_files(const std::string& directory, const IndexShape& shape);
-/// The labels are no part of the finished index.
-void remove_labels(const std::string& directory);
+/// Removes what is no part of the finished index: labels, and what FAISS was trained to.
+void remove_build_files(const std::string& directory);
+
+/// Where an index of FAISS lies that is trained and has no rows yet.
+std::string trained_path(const std::string& directory);
 
 /// Writes and reads parts of an unfinished index. Any number of processes may do so on disjoint parts. A
 /// place is a row's number in list order over all shards.
@@ -62,6 +70,10 @@ class IndexFiles {
   Matrix read_centroids();
   void write_starts(std::span<const std::int64_t> starts);
 
+  /// Parameters of the codec. @pre there are codes
+  void write_codec(MatrixView<const float> parameters);
+  Matrix read_codec();
+
   /// List numbers of rows of the base.
   void write_labels(std::int64_t first_row, std::span<const std::int32_t> labels);
   void read_labels(std::int64_t first_row, std::span<std::int32_t> out);
@@ -70,6 +82,10 @@ class IndexFiles {
   void write_rows(std::int64_t first_place, TypedView rows, std::span<const GlobalId> ids);
   /// @param[out] rows  ids.size() rows
   void read_rows(std::int64_t first_place, std::byte* rows, std::span<GlobalId> ids);
+
+  /// Codes of the same rows. @param codes  shape().codes.code_bytes a place @pre there are codes
+  void write_codes(std::int64_t first_place, std::span<const std::byte> codes);
+  void read_codes(std::int64_t first_place, std::span<std::byte> codes);
 
   /// What this process wrote since the last time, to the device.
   void sync();

@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "io/faiss_source.hpp"
 #include "io/hdf5_source.hpp"
+#include "io/index_directory.hpp"
 #include "io/npy_source.hpp"
 #include "io/xbin_source.hpp"
 #include "io/xvecs_source.hpp"
@@ -27,6 +29,10 @@ const SuffixRow kSuffixes[] = {
     {{".bvecs", "xvecs", "TEXMEX uint8"}, DType::u8, open_xvecs},
     {{".ivecs", "xvecs", "TEXMEX int32 ids"}, DType::i32, open_xvecs},
     {{".npy", "npy", "NumPy array of two dimensions in C order"}, {}, open_npy},
+    {{".index", "faiss", "FAISS IndexFlat or IndexIVFFlat, alone or in an IndexIDMap"},
+     DType::f32,
+     open_faiss},
+    {{".faiss", "faiss", "the same"}, DType::f32, open_faiss},
 };
 
 const SuffixRow* find_suffix(std::string path) {
@@ -40,15 +46,24 @@ const SuffixRow* find_suffix(std::string path) {
 }  // namespace
 
 const SuffixRow& suffix_row_of(const std::string& path) {
+  if (is_index_directory(path))
+    throw Error(ErrorKind::usage, path +
+                                      " is an index directory: mpishards search takes it, alone, as its "
+                                      "--base, and mpishards convert, which writes a FAISS file of it; "
+                                      "elsewhere name its shard files or what it was built from");
   if (const SuffixRow* row = find_suffix(path)) return *row;
   std::string known;
   for (const SuffixRow& row : kSuffixes) known.append(" ").append(row.format.suffix);
   throw Error(ErrorKind::usage, path + ": the suffix names no known vector format; known:" + known);
 }
 
-bool is_hdf5_path(const std::string& path) {
+std::string_view format_of(const std::string& path) {
   const SuffixRow* row = find_suffix(path);
-  return row != nullptr && row->format.format == "hdf5";
+  return row == nullptr ? std::string_view() : row->format.format;
+}
+
+bool is_hdf5_path(const std::string& path) {
+  return format_of(path) == "hdf5";
 }
 
 std::span<const FormatRow> vector_formats() {

@@ -20,6 +20,9 @@ struct SuffixRow {
 /// The row of a path's suffix, upper or lower case. @throws Error{usage} listing the known suffixes
 const SuffixRow& suffix_row_of(const std::string& path);
 
+/// Name of the format that a path's suffix says; empty for an unknown one.
+std::string_view format_of(const std::string& path);
+
 /// True for the suffixes of HDF5 files.
 bool is_hdf5_path(const std::string& path);
 

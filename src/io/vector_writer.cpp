@@ -1,7 +1,5 @@
 #include "io/vector_writer.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -12,10 +10,14 @@
 
 #include "core/error.hpp"
 #include "core/narrow.hpp"
+#include "io/counted_writer.hpp"
 #include "io/dataset_list.hpp"
+#include "io/faiss_layout.hpp"
+#include "io/faiss_writer.hpp"
 #include "io/file.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_types.hpp"
+#include "io/partial_file.hpp"
 #include "io/vector_source_registry.hpp"
 
 namespace mpishards::io {
@@ -54,23 +56,18 @@ T in_header(std::int64_t value, const std::string& path, const char* what) {
   return static_cast<T>(value);
 }
 
-/// What a file is called until it is complete. Messages name the file that the user wants.
-std::string partial_path(const std::string& path) {
-  return path + ".partial";
-}
-
-RowPlace start_with(const std::string& path, const std::string& header, std::string row_prefix = "") {
-  File::open_write(partial_path(path), true).write_at(0, header.data(), header.size());
+RowPlace start_with(const PartialFile& file, const std::string& header, std::string row_prefix = "") {
+  file.file().write_at(0, header.data(), header.size());
   return {static_cast<std::int64_t>(header.size()), std::move(row_prefix), 0};
 }
 
-RowPlace start_xbin(const InputSpec& out, const Shape& shape) {
-  return start_with(out.path, bytes_of(in_header<std::uint32_t>(shape.rows, out.path, "rows")) +
-                                  bytes_of(in_header<std::uint32_t>(shape.cols, out.path, "d")));
+RowPlace start_xbin(const PartialFile& file, const Shape& shape) {
+  return start_with(file, bytes_of(in_header<std::uint32_t>(shape.rows, file.path(), "rows")) +
+                              bytes_of(in_header<std::uint32_t>(shape.cols, file.path(), "d")));
 }
 
-RowPlace start_xvecs(const InputSpec& out, const Shape& shape) {
-  return start_with(out.path, "", bytes_of(in_header<std::int32_t>(shape.cols, out.path, "d")));
+RowPlace start_xvecs(const PartialFile& file, const Shape& shape) {
+  return start_with(file, "", bytes_of(in_header<std::int32_t>(shape.cols, file.path(), "d")));
 }
 
 std::string npy_descr(const std::string& path, DType dtype) {
@@ -95,15 +92,15 @@ std::string npy_descr(const std::string& path, DType dtype) {
   throw Error(ErrorKind::usage, path + ": .npy has no bfloat16; write HDF5, or f32 or f16");
 }
 
-RowPlace start_npy(const InputSpec& out, const Shape& shape) {
+RowPlace start_npy(const PartialFile& file, const Shape& shape) {
   constexpr std::size_t kAlignment = 64;
-  std::string text = "{'descr': '" + npy_descr(out.path, shape.dtype) +
+  std::string text = "{'descr': '" + npy_descr(file.path(), shape.dtype) +
                      "', 'fortran_order': False, 'shape': (" + std::to_string(shape.rows) + ", " +
                      std::to_string(shape.cols) + "), }";
   const std::string start("\x93NUMPY\x01\x00", 8);
   const std::size_t unpadded = start.size() + sizeof(std::uint16_t) + text.size() + 1;
   text.append((kAlignment - unpadded % kAlignment) % kAlignment, ' ').append("\n");
-  return start_with(out.path, start + bytes_of(static_cast<std::uint16_t>(text.size())) + text);
+  return start_with(file, start + bytes_of(static_cast<std::uint16_t>(text.size())) + text);
 }
 
 /// Adds a contiguous data set, with the groups on its way, whose values are then written past the library.
@@ -133,17 +130,16 @@ std::int64_t offset_of(H5Dataset data, const std::string& subject) {
   return narrow<std::int64_t>(offset);
 }
 
-RowPlace start_hdf5(const InputSpec& out, const Shape& shape) {
+RowPlace start_hdf5(const PartialFile& partial, const InputSpec& out, const Shape& shape) {
   const InputSpec rows{out.path, out.dataset.empty() ? kDefaultDataset : out.dataset};
   const InputSpec ids{out.path, ids_beside(rows.dataset)};
   if (shape.with_ids && ids.dataset == rows.dataset)
     throw Error(ErrorKind::usage,
                 to_string(rows) + " is the place of the vectors' ids; name another data set");
-  File::open_write(partial_path(out.path), true);  // says why it can't be made in our own words
   const Hdf5Lock lock;
   const H5Plist access = hdf5_file_access();
-  H5File file(H5Fcreate(partial_path(out.path).c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()),
-              "H5Fcreate", out.path, ErrorKind::cannot_create);
+  H5File file(H5Fcreate(partial.partial().c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), "H5Fcreate",
+              out.path, ErrorKind::cannot_create);
   const std::array<hsize_t, 2> dims{narrow<hsize_t>(shape.rows), narrow<hsize_t>(shape.cols)};
   H5Dataset data = add_hdf5_dataset(file, rows, hdf5_stored_type(shape.dtype), dims);
   if (shape.dtype == DType::bf16) mark_bfloat16(data, to_string(rows));
@@ -156,67 +152,37 @@ RowPlace start_hdf5(const InputSpec& out, const Shape& shape) {
   return place;
 }
 
-RowPlace start_file(std::string_view format, const InputSpec& out, const Shape& shape) {
-  if (format == "hdf5") return start_hdf5(out, shape);
-  if (format == "xbin") return start_xbin(out, shape);
-  if (format == "xvecs") return start_xvecs(out, shape);
-  return start_npy(out, shape);
+RowPlace start_file(std::string_view format, const PartialFile& file, const InputSpec& out,
+                    const Shape& shape) {
+  if (format == "hdf5") return start_hdf5(file, out, shape);
+  if (format == "xbin") return start_xbin(file, shape);
+  if (format == "xvecs") return start_xvecs(file, shape);
+  return start_npy(file, shape);
 }
 
-/// Writes rows behind a header that is already in PATH.partial.
-class RowWriter final : public VectorWriter {
+/// Writes rows behind a header that is already in the file.
+class RowWriter final : public CountedWriter {
  public:
-  RowWriter(const InputSpec& out, std::string_view format, const Shape& shape)
-      : path_(out.path), partial_(partial_path(out.path)), shape_(shape) {
-    try {
-      place_ = start_file(format, out, shape);
-      file_ = File::open_write(partial_, false);
-    } catch (...) {
-      ::unlink(partial_.c_str());
-      throw;
-    }
-    row_bytes_ = shape.cols * static_cast<std::int64_t>(size_bytes(shape.dtype));
-    stride_ = row_bytes_ + static_cast<std::int64_t>(place_.row_prefix.size());
-  }
-  ~RowWriter() override {
-    if (!partial_.empty()) ::unlink(partial_.c_str());
-  }
-
-  void append(const std::byte* data, std::int64_t rows) override {
-    if (rows < 0 || rows > shape_.rows - written_)
-      throw Error(ErrorKind::internal, path_ + ": " + std::to_string(written_ + rows) +
-                                           " rows for a file of " + std::to_string(shape_.rows));
-    const std::int64_t at = place_.offset + written_ * stride_;
-    if (place_.row_prefix.empty())
-      file_.write_at(at, data, static_cast<std::size_t>(rows * row_bytes_));
-    else
-      append_prefixed(at, data, rows);
-    written_ += rows;
-  }
-
-  void append_ids(std::span<const GlobalId> ids) override {
-    const auto count = narrow<std::int64_t>(ids.size());
-    if (!shape_.with_ids || count > shape_.rows - ids_written_)
-      throw Error(ErrorKind::internal, path_ + " has no place for " + std::to_string(count) + " more ids");
-    file_.write_at(place_.ids_offset + ids_written_ * narrow<std::int64_t>(sizeof(GlobalId)), ids.data(),
-                   ids.size_bytes());
-    ids_written_ += count;
-  }
-
-  void close() override {
-    if (shape_.with_ids && ids_written_ != shape_.rows)
-      throw Error(ErrorKind::internal, path_ + ": " + std::to_string(ids_written_) + " of " +
-                                           std::to_string(shape_.rows) + " ids were appended");
-    if (written_ != shape_.rows)
-      throw Error(ErrorKind::internal, path_ + ": " + std::to_string(written_) + " of " +
-                                           std::to_string(shape_.rows) + " rows were appended");
-    file_.sync();
-    file_.close();
-    publish(partial_, path_);
-    partial_.clear();
-  }
+  RowWriter(PartialFile file, RowPlace place, const Shape& shape)
+      : CountedWriter(std::move(file), shape.rows, shape.with_ids),
+        place_(std::move(place)),
+        row_bytes_(shape.cols * static_cast<std::int64_t>(size_bytes(shape.dtype))),
+        stride_(row_bytes_ + static_cast<std::int64_t>(place_.row_prefix.size())) {}
 
  private:
+  void write_rows(std::int64_t first, const std::byte* data, std::int64_t rows) override {
+    const std::int64_t at = place_.offset + first * stride_;
+    if (place_.row_prefix.empty())
+      file().write_at(at, data, static_cast<std::size_t>(rows * row_bytes_));
+    else
+      append_prefixed(at, data, rows);
+  }
+
+  void write_ids(std::int64_t first, std::span<const GlobalId> ids) override {
+    file().write_at(place_.ids_offset + first * narrow<std::int64_t>(sizeof(GlobalId)), ids.data(),
+                    ids.size_bytes());
+  }
+
   void append_prefixed(std::int64_t at, const std::byte* data, std::int64_t rows) const {
     const std::int64_t block_rows = std::max<std::int64_t>(1, kBlockBytes / stride_);
     std::vector<std::byte> block;
@@ -227,25 +193,19 @@ class RowWriter final : public VectorWriter {
         block.insert(block.end(), prefix, prefix + place_.row_prefix.size());
         block.insert(block.end(), data + r * row_bytes_, data + (r + 1) * row_bytes_);
       }
-      file_.write_at(at + row * stride_, block.data(), block.size());
+      file().write_at(at + row * stride_, block.data(), block.size());
     }
   }
 
-  std::string path_;
-  std::string partial_;  // empty once it has its final name
-  Shape shape_;
   RowPlace place_;
-  File file_;
   std::int64_t row_bytes_ = 0;
   std::int64_t stride_ = 0;
-  std::int64_t written_ = 0;
-  std::int64_t ids_written_ = 0;
 };
 
 }  // namespace
 
 std::unique_ptr<VectorWriter> create_vector_file(const InputSpec& out, std::int64_t rows, std::int64_t cols,
-                                                 DType dtype, bool overwrite, bool with_ids) {
+                                                 DType dtype, bool overwrite, bool with_ids, Metric metric) {
   const SuffixRow& row = suffix_row_of(out.path);
   if (!out.dataset.empty() && row.format.format != "hdf5")
     throw Error(ErrorKind::usage, to_string(out) + ": only HDF5 files have data sets; give " + out.path);
@@ -258,11 +218,15 @@ std::unique_ptr<VectorWriter> create_vector_file(const InputSpec& out, std::int6
   if (!overwrite && exists(out.path))
     throw Error(ErrorKind::cannot_create,
                 out.path + " exists; give another name, or --overwrite, which replaces the whole file");
-  return std::make_unique<RowWriter>(out, row.format.format, Shape{rows, cols, dtype, with_ids});
+  if (row.format.format == "faiss") return create_faiss_flat(out.path, metric, rows, cols, with_ids);
+  const Shape shape{rows, cols, dtype, with_ids};
+  PartialFile file(out.path);
+  RowPlace place = start_file(row.format.format, file, out, shape);
+  return std::make_unique<RowWriter>(std::move(file), std::move(place), shape);
 }
 
 bool can_hold_ids(const std::string& path) {
-  return is_hdf5_path(path);
+  return is_hdf5_path(path) || is_faiss_path(path);
 }
 
 DType implied_dtype(const std::string& path, DType otherwise) {

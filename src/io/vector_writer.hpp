@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "core/metric.hpp"
 #include "core/types.hpp"
 #include "io/input_spec.hpp"
 
@@ -26,13 +27,15 @@ class VectorWriter {
 };
 
 /// @param overwrite  without it an existing file is Error{cannot_create}
-/// @param with_ids   the file gets a data set `ids` beside the vectors
+/// @param with_ids   the file gets ids: a data set `ids` beside the vectors, an IndexIDMap2
+/// @param metric     that a FAISS file carries, l2 or ip; nothing to other formats
 /// @throws Error{usage} where the format can't hold the dtype (.fvecs is f32, .bvecs u8, .u8bin u8 ...)
 /// @pre !with_ids or can_hold_ids(out.path)
 std::unique_ptr<VectorWriter> create_vector_file(const InputSpec& out, std::int64_t rows, std::int64_t cols,
-                                                 DType dtype, bool overwrite, bool with_ids = false);
+                                                 DType dtype, bool overwrite, bool with_ids = false,
+                                                 Metric metric = Metric::l2);
 
-/// Whether a file of this suffix has a place for ids beside the vectors: HDF5 alone does.
+/// Whether a file of this suffix has a place for ids beside the vectors: HDF5 and FAISS files do.
 bool can_hold_ids(const std::string& path);
 
 /// dtype that a suffix implies (.fvecs f32, .u8bin u8, ...); `otherwise` for .npy and HDF5.

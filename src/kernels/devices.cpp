@@ -15,4 +15,10 @@ std::vector<GpuDevice> list_gpus(std::string& why_none) {
 #endif
 }
 
+DevicePlace device_place(int host_rank, int host_ranks, int n_devices) {
+  if (n_devices < 1) return {};
+  const int device = host_rank % n_devices;
+  return {device, (host_ranks - device + n_devices - 1) / n_devices};
+}
+
 }  // namespace mpishards::kernels

@@ -18,4 +18,13 @@ struct GpuDevice {
 /// @param[out] why_none  the reason where the list is empty, else empty
 std::vector<GpuDevice> list_gpus(std::string& why_none);
 
+/// The device of one of a host's processes, and how many of them share it.
+struct DevicePlace {
+  int device = 0;
+  int ranks = 1;
+};
+
+/// Devices are dealt out in turn. @pre 0 <= host_rank < host_ranks @return the default for n_devices = 0
+DevicePlace device_place(int host_rank, int host_ranks, int n_devices);
+
 }  // namespace mpishards::kernels

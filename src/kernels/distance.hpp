@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #if defined(__CUDACC__)
@@ -44,6 +45,19 @@ MPISHARDS_HD inline double l2_squared(const float* a, const float* b, std::int64
     sum.add_product(i, difference, difference);
   }
   return sum.total();
+}
+
+/// out[r] = sum of weights[i] * byte i of row r, in float32: term i goes to lane i mod 8, rounded before it
+/// is added, and the lanes are added like those of LaneSum.
+/// @param bytes  rows x d, each 0 to 255
+inline void byte_products(const float* weights, const std::byte* bytes, std::int64_t rows, std::int64_t d,
+                          float* out) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float lane[LaneSum::kLanes] = {};
+    for (std::int64_t i = 0; i < d; ++i)
+      lane[i % LaneSum::kLanes] += weights[i] * static_cast<float>(std::to_integer<int>(bytes[r * d + i]));
+    out[r] = ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+  }
 }
 
 /// Cosine similarity from three dot products; 0 where either vector is zero.

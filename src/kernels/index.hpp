@@ -54,6 +54,7 @@ struct EngineOptions {
   int threads = 1;           // >= 1
   std::string isa = "auto";  // CPU kernel family: "auto" or a name from isa_names()
   int device = 0;            // CUDA device ordinal
+  int device_ranks = 1;      // processes that share that device's memory
 };
 
 /// Which rows count as hits where the queries are rows of the base themselves.
@@ -140,7 +141,7 @@ std::span<const IndexRow> index_registry();
 std::unique_ptr<Index> make_index(std::string_view type, std::string_view engine, Metric metric,
                                   const EngineOptions& options);
 
-/// "cpu" or "cuda" for "auto": cuda where the registry has it and a device answers.
+/// "cpu" for "auto": the CUDA engine is taken where it is asked for by name, until it has run on devices.
 std::string resolve_engine(std::string_view engine);
 
 /// CPU instruction sets that this build has kernels for and this machine can run, best first ("avx2",

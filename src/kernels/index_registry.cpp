@@ -5,6 +5,9 @@
 #include "core/error.hpp"
 #include "kernels/cpu/flat.hpp"
 #include "kernels/cpu/ivf.hpp"
+#if defined(MPISHARDS_HAVE_CUDA)
+#include "kernels/cuda/flat.hpp"
+#endif
 #include "kernels/index.hpp"
 
 namespace mpishards::kernels {
@@ -13,6 +16,10 @@ namespace {
 constexpr std::array kIndexes = {
     IndexRow{"flat", "cpu", cpu::make_flat, "exact; float32 screen with a proof, re-ranked in double"},
     IndexRow{"ivf", "cpu", cpu::make_ivf, "inverted file: exact inside the probed lists, by the same proof"},
+#if defined(MPISHARDS_HAVE_CUDA)
+    IndexRow{"flat", "cuda", cuda::make_flat,
+             "exact; binary16 screen on tensor cores with a proof, re-ranked in double"},
+#endif
 };
 
 constexpr std::array<std::string_view, 2> kEngines = {"cpu", "cuda"};
@@ -23,21 +30,6 @@ bool any_row(Match match) {
 }
 
 }  // namespace
-
-SearchCounters& SearchCounters::operator+=(const SearchCounters& other) {
-  queries += other.queries;
-  certified += other.certified;
-  widened += other.widened;
-  candidates += other.candidates;
-  reranked += other.reranked;
-  distances += other.distances;
-  return *this;
-}
-
-bool Index::search_range(MatrixView<const float>, const RangeRequest&, RangeHits&) {
-  throw Error(ErrorKind::unavailable,
-              description() + " can't find all rows within a distance; use --index flat");
-}
 
 std::span<const IndexRow> index_registry() {
   return kIndexes;

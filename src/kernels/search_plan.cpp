@@ -1,13 +1,13 @@
 #include "kernels/search_plan.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 
 #include "kernels/cpu/chunk_search.hpp"
 #include "kernels/cpu/list_search.hpp"
 #include "kernels/cpu/range_search.hpp"
 #include "kernels/cpu/row_norms.hpp"
+#include "kernels/threshold_plan.hpp"
 
 namespace mpishards::kernels {
 namespace {
@@ -29,26 +29,12 @@ std::int64_t ceil_div(std::int64_t value, std::int64_t parts) {
   return (value + parts - 1) / parts;
 }
 
-/// Appends between two prunings; the more there are, the less a pruning costs per append.
-std::int64_t buffer_entries(std::int64_t k) {
-  return k <= 1024 ? std::max<std::int64_t>(128, 4 * k) : 2 * k;
-}
-
-/// Rows that seed the thresholds: a small part of the work, and enough of them for a useful k-th best.
-std::int64_t sample_rows(std::int64_t nb, std::int64_t k) {
-  const std::int64_t rows = clamp(nb / 64, std::max<std::int64_t>(1024, 4 * k), 8192);
-  if (rows * 8 <= nb) return rows;
-  // Of few rows, too: each sampled one is a candidate, and k * nb / few others stay.
-  const auto few = static_cast<std::int64_t>(std::sqrt(static_cast<double>(k) * static_cast<double>(nb)));
-  return few * 8 <= nb ? few : 0;
-}
-
 }  // namespace
 
 CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits) {
   CpuSearchPlan plan;
   const std::int64_t k = clamp(shape.k, 1, std::max<std::int64_t>(shape.nb, 1));
-  plan.buffer_entries = buffer_entries(k);
+  plan.buffer_entries = candidate_room(k);
   const auto bytes_per_query = plan.buffer_entries * static_cast<std::int64_t>(sizeof(cpu::Candidate));
   const std::int64_t affordable = clamp(kBufferBytes / bytes_per_query, 1, kMaxQueryTile);
   // Chunks of equal size, as many for each thread.
@@ -59,7 +45,7 @@ CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits)
   plan.query_tile = clamp(plan.split_base ? shape.nq : share, 1, affordable);
   plan.chunk_queries = plan.query_tile;
   plan.base_tile = clamp(shape.nb, 1, kMaxBaseTile);
-  plan.sample_rows = sample_rows(shape.nb, k);
+  plan.sample_rows = threshold_sample_rows(shape.nb, k);
   complete_plan(plan, shape, limits);
   return plan;
 }
@@ -90,7 +76,7 @@ CpuSearchPlan plan_cpu_list_search(const ListSearchShape& shape, const CpuLimits
   CpuSearchPlan plan;
   plan.by_list = true;
   const SearchShape& rows = shape.rows;
-  plan.buffer_entries = buffer_entries(clamp(rows.k, 1, std::max<std::int64_t>(rows.nb, 1)));
+  plan.buffer_entries = candidate_room(clamp(rows.k, 1, std::max<std::int64_t>(rows.nb, 1)));
   const auto bytes_per_query = plan.buffer_entries * static_cast<std::int64_t>(sizeof(cpu::Candidate));
   const std::int64_t affordable = std::max<std::int64_t>(kListBufferBytes / bytes_per_query, 1);
   const std::int64_t rounds = std::max<std::int64_t>(1, ceil_div(rows.nq, affordable * limits.threads));

@@ -26,8 +26,8 @@ struct ListStatistics {
 ListStatistics list_statistics(const std::vector<std::int64_t>& starts);
 
 /// Steps of a build, in order.
-enum class BuildStep : std::uint8_t { training, assignment, placing, verifying };
-inline constexpr std::size_t kBuildSteps = 4;
+enum class BuildStep : std::uint8_t { training, assignment, placing, encoding, indexing, verifying };
+inline constexpr std::size_t kBuildSteps = 6;
 std::string_view to_string(BuildStep step);
 
 /// What a run did; complete on rank 0.
@@ -65,9 +65,11 @@ struct BuildObserver {
 /// Builds an index, from files to a published directory. Collective over comm.
 ///
 /// Trains centroids on a sample, assigns every row to its nearest one, brings the rows to their lists on
-/// disk, and reads all of it again before the index gets its name. The files are the same bytes for any
-/// number of ranks, threads and bytes of memory, and after any stop; the manifest's facts alone tell runs
-/// apart.
+/// disk, writes their codes beside them where the spec has a codec, and reads all of it again before the
+/// index gets its name. Where config.build says so, centroids and lists are those of a FAISS file instead.
+/// What FAISS builds is trained on a sample by rank 0, and built of each shard's rows by one thread of one
+/// rank. The files are the same bytes for any number of ranks, threads and bytes of memory, and after any
+/// stop; the manifest's facts alone tell runs apart.
 ///
 /// Reacts to request_stop(): finishes the block, leaves DIR.partial and DIR.journal, returns with stopped =
 /// true.

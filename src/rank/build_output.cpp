@@ -60,7 +60,7 @@ void make_folder(const std::string& path) {
   if (error) throw Error(ErrorKind::cannot_create, "can't create folder " + path + ": " + error.message());
 }
 
-const char* const kSteps[] = {kTrained, kAssigned, kPlaced};
+const char* const kSteps[] = {kTrained, kAssigned, kPlaced, kCodec, kEncoded, kIndexed};
 
 nlohmann::json to_json(const io::Journal::Step& step) {
   nlohmann::json rows = nlohmann::json::array();
@@ -185,8 +185,12 @@ std::string BuildOutput::resumed_text() const {
     for (const io::Range& range : steps_.at(step).rows) rows += range.end - range.begin;
     return std::to_string(rows) + " of " + std::to_string(rows_) + " rows are " + step;
   };
-  if (steps_.at(kTrained).rows.empty() && steps_.at(kPlaced).rows.empty()) return "nothing is trained yet";
-  return rows_done(kAssigned) + ", " + rows_done(kPlaced);
+  if (steps_.at(kTrained).rows.empty() && steps_.at(kPlaced).rows.empty()) return "nothing is done yet";
+  std::int64_t shards = 0;
+  for (const io::Range& range : steps_.at(kIndexed).rows) shards += range.end - range.begin;
+  return (steps_.at(kAssigned).rows.empty() ? "" : rows_done(kAssigned) + ", ") + rows_done(kPlaced) +
+         (steps_.at(kEncoded).rows.empty() ? "" : ", " + rows_done(kEncoded)) +
+         (shards == 0 ? "" : ", " + std::to_string(shards) + " shards are indexed");
 }
 
 void BuildOutput::publish(const io::IndexManifest& manifest) {
@@ -199,7 +203,7 @@ void BuildOutput::publish(const io::IndexManifest& manifest) {
 void BuildOutput::take_name() const {
   const std::string partial = io::partial_of(path_);
   if (!io::exists(partial)) return;
-  io::remove_labels(partial);
+  io::remove_build_files(partial);
   if (io::exists(path_)) {
     remove_folder(replaced_path(path_));
     io::publish(path_, replaced_path(path_));

@@ -16,9 +16,12 @@
 namespace mpishards::rank {
 
 /// The steps of a build that a journal knows.
-inline constexpr const char* kTrained = "trained";    // rows of the sample; hash of the centroids
+inline constexpr const char* kTrained = "trained";    // rows of the sample; hash of what they trained
 inline constexpr const char* kAssigned = "assigned";  // rows of the base; their hash by row number
 inline constexpr const char* kPlaced = "placed";      // the same; their hashes by row number and by id
+inline constexpr const char* kCodec = "codec";        // rows of its sample; hash of the parameters
+inline constexpr const char* kEncoded = "encoded";    // places; hash of their codes by place
+inline constexpr const char* kIndexed = "indexed";    // shards; sum of the hashes of their files
 
 /// Whether a build may write its index at all; touches nothing. @throws Error{cannot_create|permission} if it
 /// has no place, or exists and may not be replaced; Error{usage} if an input lies in it

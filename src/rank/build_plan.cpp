@@ -1,10 +1,13 @@
 #include "rank/build_plan.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 
 #include "core/error.hpp"
 #include "kernels/search_plan.hpp"
+#include "rank/codec_training.hpp"
+#include "rank/faiss_index.hpp"
 #include "rank/kmeans.hpp"
 #include "rank/list_placing.hpp"
 
@@ -42,6 +45,13 @@ std::int64_t choose_shards(const IndexBuild& build, const io::IndexShape& files)
                                       std::to_string(files.rows) + " rows; name fewer shards");
   if (build.shards > 0) return build.shards;
   return std::max<std::int64_t>(1, ceil_div(files.rows * (files.row_bytes() + kIdBytes), kMaxShardBytes));
+}
+
+/// The same where FAISS builds each.
+std::int64_t choose_faiss_shards(const IndexBuild& build, const io::IndexShape& files) {
+  const std::int64_t by_bytes = choose_shards(build, files);
+  if (build.shards > 0) return by_bytes;
+  return std::max(by_bytes, std::min(kMostFaissShards, ceil_div(files.rows, kFaissShardRows)));
 }
 
 std::int64_t choose_training_rows(const IndexBuild& build, const IndexSpec& spec, std::int64_t rows) {
@@ -91,9 +101,11 @@ std::int64_t placed_row_bytes(const JobShape& shape) {
 }
 
 std::vector<MemoryItem> placing_items(const BuildPlan& plan, const JobShape& shape) {
-  return {{"base rows of a block", plan.place_block * placed_row_bytes(shape)},
-          {"places in the lists", 4 * plan.spec.nlist * 8},
-          {"rows on their way to disk", kWriteBytes}};
+  std::vector<MemoryItem> items = {{"base rows of a block", plan.place_block * placed_row_bytes(shape)},
+                                   {"places in the lists", 4 * plan.spec.nlist * 8},
+                                   {"rows on their way to disk", kWriteBytes}};
+  if (plan.takes_lists) items.push_back({"lists of the base", plan.spec.nlist * (shape.d * 4 + 16)});
+  return items;
 }
 
 /// Rows of a block that fit beside what is fixed, at most `wanted`. @return below 1 where none does
@@ -134,6 +146,103 @@ void choose_place_block(BuildPlan& plan, const JobShape& shape) {
     throw_too_small(fixed + bytes, shape.memory_bytes, "raise --memory or build fewer lists");
 }
 
+/// Flops to find a row's nearest codewords, or its steps.
+double encode_flops(const kernels::CodecShape& codec, std::int64_t d) {
+  constexpr double kScalarFlops = 20;
+  return static_cast<double>(d) *
+         (codec.is_scalar() ? kScalarFlops : 2.0 * static_cast<double>(codec.codewords()));
+}
+
+std::int64_t encoded_row_bytes(const BuildPlan& plan) {
+  return plan.files.row_bytes() + kIdBytes + plan.files.codes.code_bytes;
+}
+
+/// The sample as it is read and as it is coded, on root all ranks' of one part.
+std::vector<MemoryItem> codec_items(const BuildPlan& plan, const JobShape& shape) {
+  const std::int64_t own = ceil_div(plan.codec_rows, shape.n_ranks);
+  std::vector<MemoryItem> items = engine_items(plan, shape);
+  items.push_back({"sample that the codec is trained on", (2 * own + plan.codec_rows) * shape.d * 4});
+  items.push_back({"codec", plan.files.codes.parameter_rows * shape.d * 4});
+  return items;
+}
+
+std::vector<MemoryItem> encoding_items(const BuildPlan& plan, const JobShape& shape) {
+  return {{"rows of a block and their codes", plan.encode_block * encoded_row_bytes(plan)},
+          {"centroids and codec", (plan.spec.nlist + 2 * plan.files.codes.parameter_rows) * shape.d * 4 +
+                                      shape.threads * shape.d * 4}};
+}
+
+void plan_codes(BuildPlan& plan, const JobShape& shape) {
+  const kernels::CodecShape codec = parse_codec(plan.spec.codec);
+  if (!codec.is_scalar() && shape.d % codec.parts != 0)
+    throw Error(ErrorKind::usage, "rows of d = " + std::to_string(shape.d) + " can't be cut into the " +
+                                      std::to_string(codec.parts) + " equal parts of " + plan.spec.codec +
+                                      "; name a number of parts that divides d");
+  plan.files.codes = {plan.spec.codec, codec.code_bytes(shape.d), codec.parameter_rows()};
+  plan.codec_rows = std::min(shape.rows, kCodecTrainingRows);
+  if (!codec.is_scalar() && plan.codec_rows < codec.codewords())
+    throw Error(ErrorKind::config, std::to_string(codec.codewords()) + " codewords of " + plan.spec.codec +
+                                       " can't be trained on " + std::to_string(plan.codec_rows) +
+                                       " rows; leave the codes out, or take sq8");
+  const double flops_a_row = encode_flops(codec, shape.d);
+  plan.encoding_flops = flops_a_row * static_cast<double>(shape.rows);
+  if (!codec.is_scalar())
+    plan.codec_flops =
+        flops_a_row * static_cast<double>(plan.codec_rows) * static_cast<double>(plan.iterations);
+  const std::int64_t bytes = encoded_row_bytes(plan);
+  const std::int64_t wanted = std::min(
+      {largest_block(shape), std::max(kMinBlock, static_cast<std::int64_t>(kBlockFlops / flops_a_row)),
+       std::max(kMinBlock, kMaxBlockBytes / bytes)});
+  const std::int64_t fixed = sum_bytes(encoding_items(plan, shape));  // the block is still empty
+  plan.encode_block = fit_block(wanted, shape.memory_bytes, fixed, bytes);
+  if (plan.encode_block < 1)
+    throw_too_small(fixed + bytes, shape.memory_bytes, "raise --memory or build fewer lists");
+  const std::int64_t needed = sum_bytes(codec_items(plan, shape));
+  if (needed > shape.memory_bytes)
+    throw_too_small(needed, shape.memory_bytes, "raise --memory, or use more ranks");
+}
+
+/// Root has all of the sample, and its own part of it twice while it arrives; FAISS copies it once more.
+std::vector<MemoryItem> faiss_training_items(const BuildPlan& plan, const JobShape& shape) {
+  const std::int64_t own = ceil_div(plan.training_rows, shape.n_ranks);
+  return {{"training sample (rank 0)", (2 * plan.training_rows + own) * shape.d * 4}};
+}
+
+std::vector<MemoryItem> indexing_items(const BuildPlan& plan) {
+  return {{"shards that FAISS builds at once, with their rows", plan.builders * plan.faiss_bytes}};
+}
+
+/// What FAISS looks at for each row of a graph, or of lists: nobody knows before.
+constexpr double kFaissComparisons = 1000;
+
+/// @return memory of the steps that FAISS carries out
+std::vector<std::vector<MemoryItem>> plan_faiss(BuildPlan& plan, const IndexBuild& build,
+                                                const JobShape& shape) {
+  const FaissTraits traits = FaissIndex::create(plan.spec.factory, shape.d, plan.metric).traits();
+  const std::int64_t wanted = build.training_rows > 0 ? build.training_rows : traits.training_rows;
+  if (!traits.is_trained) {
+    plan.training_rows = std::min(shape.rows, wanted);
+    plan.poor_training_rows = traits.training_rows * kPoorTrainingRowsPerList / kTrainingRowsPerList;
+  }
+  const double d = static_cast<double>(shape.d);
+  plan.training_flops = kFaissComparisons * d * static_cast<double>(plan.training_rows);
+  plan.indexing_flops = kFaissComparisons * d * static_cast<double>(shape.rows);
+  const std::vector<MemoryItem> training = faiss_training_items(plan, shape);
+  if (sum_bytes(training) > shape.memory_bytes)
+    throw_too_small(sum_bytes(training), shape.memory_bytes,
+                    "raise --memory, or lower --training-rows below " + std::to_string(plan.training_rows));
+  const io::Range first = plan.files.shard(0);
+  plan.faiss_bytes = (first.end - first.begin) * (shape.d * 4 + plan.files.row_bytes() + traits.row_bytes) +
+                     traits.fixed_bytes + traits.table_bytes;
+  const std::int64_t shards_a_rank = ceil_div(plan.files.n_shards, shape.n_ranks);
+  plan.builders =
+      std::min({std::int64_t{shape.threads}, shards_a_rank, shape.memory_bytes / plan.faiss_bytes});
+  if (plan.builders < 1)
+    throw_too_small(plan.faiss_bytes, shape.memory_bytes, "raise --memory or name more --shards");
+  plan.index_bytes = shape.rows * traits.row_bytes + plan.files.n_shards * traits.fixed_bytes;
+  return {training, indexing_items(plan)};
+}
+
 void check_training_memory(const BuildPlan& plan, const JobShape& shape) {
   const std::int64_t needed = sum_bytes(training_items(plan, shape));
   if (needed > shape.memory_bytes)
@@ -153,11 +262,14 @@ BuildPlan plan_build(const SearchJobConfig& config, const JobShape& shape) {
                 .dtype = shape.dtype,
                 .nlist = plan.spec.nlist,
                 .has_centroids = plan.spec.has_lists()};
-  plan.files.n_shards = choose_shards(build, plan.files);
+  plan.files.n_shards =
+      plan.spec.is_faiss() ? choose_faiss_shards(build, plan.files) : choose_shards(build, plan.files);
   plan.memory_limit_bytes = shape.memory_bytes;
+  plan.takes_lists = build.imports && plan.spec.has_lists();
+  if (plan.spec.has_lists()) plan.scratch_bytes = shape.rows * kLabelBytes;
   choose_place_block(plan, shape);
   std::vector<std::vector<MemoryItem>> steps = {placing_items(plan, shape)};
-  if (plan.spec.has_lists()) {
+  if (plan.spec.has_lists() && !plan.takes_lists) {
     plan.training_rows = choose_training_rows(build, plan.spec, shape.rows);
     plan.iterations = build.iterations;
     check_training_memory(plan, shape);
@@ -168,18 +280,40 @@ BuildPlan plan_build(const SearchJobConfig& config, const JobShape& shape) {
     plan.training_flops =
         products * static_cast<double>(plan.training_rows) * static_cast<double>(plan.iterations);
     plan.assignment_flops = products * static_cast<double>(shape.rows);
-    plan.scratch_bytes = shape.rows * kLabelBytes;
   }
+  if (!plan.spec.codec.empty()) {
+    plan_codes(plan, shape);
+    steps.push_back(codec_items(plan, shape));
+    steps.push_back(encoding_items(plan, shape));
+  }
+  if (plan.spec.is_faiss()) std::ranges::copy(plan_faiss(plan, build, shape), std::back_inserter(steps));
   plan.memory = *std::ranges::max_element(steps, {}, sum_bytes);
   plan.memory_bytes = sum_bytes(plan.memory);
-  plan.index_bytes = shape.rows * (plan.files.row_bytes() + kIdBytes) + plan.spec.nlist * (shape.d * 4 + 8);
+  plan.index_bytes += shape.rows * (plan.files.row_bytes() + kIdBytes + plan.files.codes.code_bytes) +
+                      plan.spec.nlist * (shape.d * 4 + 8) + plan.files.codes.parameter_rows * shape.d * 4;
   return plan;
+}
+
+FaissShape planned_faiss(const std::string& factory, const JobShape& base) {
+  const FaissTraits traits = FaissIndex::create(factory, base.d, Metric::l2).traits();
+  io::IndexShape files{.rows = base.rows, .d = base.d, .dtype = base.dtype};
+  files.n_shards = choose_faiss_shards({}, files);
+  const io::Range first = files.shard(0);
+  return {
+      .factory = factory,
+      .parameter = traits.parameter,
+      .shards = files.n_shards,
+      .shard_rows = first.end - first.begin,
+      .shard_bytes = (first.end - first.begin) * traits.row_bytes + traits.fixed_bytes + traits.table_bytes};
 }
 
 std::vector<std::string> build_warnings(const BuildPlan& plan) {
   std::vector<std::string> warnings;
+  if (plan.poor_training_rows > plan.training_rows)
+    warnings.push_back("FAISS is trained on " + std::to_string(plan.training_rows) + " rows only; at least " +
+                       std::to_string(plan.poor_training_rows) + " make a good index");
   const std::int64_t enough = kPoorTrainingRowsPerList * plan.spec.nlist;
-  if (plan.spec.has_lists() && plan.training_rows < enough)
+  if (plan.training_rows > 0 && plan.training_rows < enough)
     warnings.push_back("the centroids of " + std::to_string(plan.spec.nlist) + " lists are trained on " +
                        std::to_string(plan.training_rows) + " rows only; at least " + std::to_string(enough) +
                        " make good ones");
@@ -195,10 +329,24 @@ std::string to_string(const BuildPlan& plan, const JobShape& shape) {
   text += "index " + plan.spec.type;
   if (plan.spec.has_lists())
     text += " of " + count(plan.spec.nlist) + " lists, " + count(shape.rows / plan.spec.nlist) +
-            " rows each on average; trained on " + count(plan.training_rows) + " rows in " +
-            count(plan.iterations) + " iterations";
+            " rows each on average; " +
+            (plan.takes_lists ? "lists and centroids are those of the base"
+                              : "trained on " + count(plan.training_rows) + " rows in " +
+                                    count(plan.iterations) + " iterations");
+  if (plan.spec.is_faiss())
+    text +=
+        " " + plan.spec.factory + ", " +
+        (plan.training_rows > 0 ? "trained on " + count(plan.training_rows) + " rows by one thread of rank 0"
+                                : std::string("not trained")) +
+        "; a shard of " + count(plan.files.shard(0).end) + " rows takes about " +
+        format_bytes(plan.faiss_bytes) + " while FAISS builds it, a thread each, " + count(plan.builders) +
+        " at once on a rank";
   text += "\n";
-  if (plan.spec.has_lists()) text += "assigned in blocks of " + count(plan.assign_block) + " rows, ";
+  if (!plan.spec.codec.empty())
+    text += "codes " + plan.spec.codec + " of " + count(plan.files.codes.code_bytes) +
+            " bytes a row (a row has " + count(plan.files.row_bytes()) + "), trained on " +
+            count(plan.codec_rows) + " rows\n";
+  if (plan.assign_block > 0) text += "assigned in blocks of " + count(plan.assign_block) + " rows, ";
   text += "written in blocks of " + count(plan.place_block) + " rows a rank\n";
   text += "memory of one rank: " + format_bytes(plan.memory_bytes) + " of " +
           format_bytes(plan.memory_limit_bytes) + "\n";

@@ -16,6 +16,7 @@ struct RoutedBatch {
   std::vector<std::int64_t> positions;  // else: where each row of `queries` stands in the batch
   Matrix queries;                       // float32, rows x d
   ProbeTable probes;                    // of these queries, where there are lists
+  Matrix slice;                         // this rank's slice of the batch, where candidates are ranked
 };
 
 /// Sends a batch from root to the ranks that the routing names: a broadcast when all go to all, else a

@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "comm/agree.hpp"
+#include "core/error.hpp"
 #include "core/narrow.hpp"
 #include "core/topk.hpp"
+#include "rank/index_spec.hpp"
 
 namespace mpishards::rank {
 
@@ -24,21 +26,35 @@ io::Range InvertedLists::lists_in(io::Range rows) const {
 }
 
 InvertedLists load_lists(const std::string& directory, const io::IndexManifest& manifest,
-                         const comm::Communicator& comm) {
+                         const comm::Communicator& comm, const std::string& isa) {
   InvertedLists lists;
+  Matrix parameters;
   comm::agree(comm, [&] {
     if (!comm.is_root()) return;
     io::IndexLists read = io::read_lists(directory, manifest);
     lists.centroids = std::move(read.centroids);
     lists.starts = std::move(read.starts);
+    parameters = std::move(read.codec);
   });
   comm::agree(comm, [&] {
     if (comm.is_root()) return;
     lists.centroids = Matrix(DType::f32, manifest.nlist, manifest.d);
     lists.starts.resize(narrow<std::size_t>(manifest.nlist + 1));
+    parameters = Matrix(DType::f32, manifest.codes.parameter_rows, manifest.d);
   });
   comm.broadcast_bytes(lists.centroids.data(), lists.centroids.bytes());
   comm.broadcast_bytes(lists.starts.data(), lists.starts.size() * sizeof(std::int64_t));
+  comm.broadcast_bytes(parameters.data(), parameters.bytes());
+  comm::agree(comm, [&] {
+    if (manifest.codes.codec.empty()) return;
+    const kernels::CodecShape shape = parse_codec(manifest.codes.codec);
+    if (shape.code_bytes(manifest.d) != manifest.codes.code_bytes)
+      throw Error(ErrorKind::data, directory + " has codes of " + std::to_string(manifest.codes.code_bytes) +
+                                       " bytes, " + manifest.codes.codec + " takes " +
+                                       std::to_string(shape.code_bytes(manifest.d)) +
+                                       "; the index is damaged, build it again");
+    lists.codec = kernels::make_codec(shape, std::move(parameters), isa);
+  });
   return lists;
 }
 

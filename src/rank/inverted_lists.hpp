@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "core/metric.hpp"
 #include "io/index_directory.hpp"
 #include "io/range.hpp"
+#include "kernels/codec.hpp"
 #include "kernels/index.hpp"
 
 namespace mpishards::rank {
@@ -16,8 +18,9 @@ namespace mpishards::rank {
 /// The lists of an inverted file, as the ranks of a job know them: list l holds the rows
 /// [starts[l], starts[l + 1]) of the base, which lies in list order.
 struct InvertedLists {
-  std::vector<std::int64_t> starts;  // count() + 1
-  Matrix centroids;                  // count() x d float32; on every rank
+  std::vector<std::int64_t> starts;                       // count() + 1
+  Matrix centroids;                                       // count() x d float32; on every rank
+  std::shared_ptr<const kernels::Codec> codec = nullptr;  // of the codes that are searched; null: rows are
 
   std::int64_t count() const { return std::ssize(starts) - 1; }
   /// List of a row. @pre 0 <= row < starts.back() @par Cost log count()
@@ -27,9 +30,10 @@ struct InvertedLists {
 };
 
 /// Reads the lists on root and shares them. Collective over comm.
+/// @param isa  that the codec computes with
 /// @throws Error, the same on every rank
 InvertedLists load_lists(const std::string& directory, const io::IndexManifest& manifest,
-                         const comm::Communicator& comm);
+                         const comm::Communicator& comm, const std::string& isa);
 
 /// The part of the lists that lies in some rows of the base: a list may be cut at either end.
 class ShardLists {

@@ -19,6 +19,16 @@ std::string joined_names(const std::vector<io::InputSpec>& specs) {
   return text;
 }
 
+void add_recall(const RecallEstimate& recall, io::Attributes& attributes) {
+  attributes["recall_queries"] = recall.queries;
+  if (recall.queries == 0) return;
+  attributes["recall"] = recall.recall;
+  attributes["recall_low"] = recall.low;
+  attributes["recall_high"] = recall.high;
+}
+
+}  // namespace
+
 std::string distance_name(Metric metric) {
   switch (metric) {
     case Metric::l2:
@@ -30,8 +40,6 @@ std::string distance_name(Metric metric) {
   }
   return "";
 }
-
-}  // namespace
 
 std::string hosts_of(const std::vector<RankReport>& ranks) {
   std::vector<std::string> hosts;
@@ -99,13 +107,18 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
     attributes["index_directory"] = config.index_directory;
     attributes["nlist"] = inputs.lists->count();
     attributes["nprobe"] = summary.nprobe;
-    attributes["recall_queries"] = summary.recall.queries;
-    if (summary.recall.queries > 0) {
-      attributes["recall"] = summary.recall.recall;
-      attributes["recall_low"] = summary.recall.low;
-      attributes["recall_high"] = summary.recall.high;
+    if (inputs.codes) {
+      attributes["codec"] = inputs.index->codes.codec;
+      attributes["rerank"] = summary.shape.rerank;
     }
   }
+  if (inputs.has_faiss) {
+    attributes["index_directory"] = config.index_directory;
+    attributes["faiss"] = inputs.index->faiss.factory;
+    attributes["rerank"] = summary.shape.rerank;
+    if (summary.faiss_parameter > 0) attributes["faiss_parameter"] = summary.faiss_parameter;
+  }
+  if (inputs.lists || inputs.has_faiss) add_recall(summary.recall, attributes);
   if (!config.range) return attributes;
   attributes.erase("k");
   attributes["eps"] = static_cast<double>(config.range->eps);

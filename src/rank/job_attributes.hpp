@@ -26,6 +26,9 @@ io::Attributes result_attributes(const SearchJobConfig& config, const JobInputs&
 /// The part of it that every output has: base, command line, configuration, version and times.
 io::Attributes origin_attributes(const SearchJobConfig& config, const std::string& started);
 
+/// What a result says of its distances: "euclidean_squared", "inner_product", "cosine_similarity".
+std::string distance_name(Metric metric);
+
 /// Different hosts, in rank order, separated by commas.
 std::string hosts_of(const std::vector<RankReport>& ranks);
 

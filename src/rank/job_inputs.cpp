@@ -3,12 +3,14 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "comm/agree.hpp"
 #include "core/error.hpp"
 #include "core/narrow.hpp"
 #include "merge/merge_strategy.hpp"
 #include "rank/host_info.hpp"
+#include "rank/index_spec.hpp"
 #include "rank/query_reader.hpp"
 #include "rank/shard_map.hpp"
 
@@ -52,6 +54,30 @@ io::IndexManifest open_index(const SearchJobConfig& config) {
     throw Error(ErrorKind::data, config.index_directory + " is an index of type " + index.type + ", not " +
                                      config.index + "; leave --index out");
   return index;
+}
+
+FaissShape faiss_shape(const io::IndexManifest& index) {
+  FaissShape shape{
+      .factory = index.faiss.factory, .parameter = index.faiss.parameter, .shards = std::ssize(index.shards)};
+  for (const io::IndexShard& shard : index.shards) {
+    shape.shard_rows = std::max(shape.shard_rows, shard.rows);
+    shape.shard_bytes = std::max(shape.shard_bytes, shard.faiss_bytes + index.faiss.table_bytes);
+  }
+  return shape;
+}
+
+/// A rank has whole shards.
+void check_faiss_use(const SearchJobConfig& config) {
+  if (config.parts > 1)
+    throw Error(ErrorKind::usage, "--part cuts the base by rows, but " + config.index_directory +
+                                      " is searched in whole shards; leave --part out, or search its rows "
+                                      "with --index flat");
+}
+
+std::vector<std::string> idle_ranks(std::int64_t shards, int n_ranks) {
+  if (n_ranks <= shards) return {};
+  return {std::to_string(n_ranks) + " ranks share " + std::to_string(shards) +
+          " shards of FAISS: some have nothing to search; build the index with more --shards"};
 }
 
 io::Range query_rows_of(const SearchJobConfig& config, const io::VectorSource& queries) {
@@ -140,9 +166,30 @@ JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& c
                       std::to_string(inputs.base->rows()) + " rows of " + inputs.base->name() + " has only " +
                       std::to_string(inputs.base->rows() - 1) + " others; name a smaller -k");
     inputs.warnings = input_warnings(config, inputs, comm.size());
+    inputs.has_faiss = inputs.index && config.index == kFaissIndex;
+    if (!inputs.has_faiss) return;
+    check_faiss_use(config);
+    std::ranges::copy(idle_ranks(std::ssize(inputs.index->shards), comm.size()),
+                      std::back_inserter(inputs.warnings));
   });
-  if (inputs.index && config.index != "flat")
-    inputs.lists = load_lists(config.index_directory, *inputs.index, comm);
+  if (inputs.index && config.index != "flat" && !inputs.has_faiss)
+    inputs.lists = load_lists(config.index_directory, *inputs.index, comm, config.isa);
+  if (inputs.lists && inputs.lists->codec) {
+    const std::vector<io::InputSpec> codes = io::index_code_inputs(config.index_directory, *inputs.index);
+    comm::agree(comm, [&] {
+      if (!comm.is_root()) return;
+      for (const io::InputSpec& spec : codes) io::probe_in_child(spec);
+    });
+    comm::agree(comm, [&] {
+      inputs.codes = io::open_sources(codes);
+      if (inputs.codes->rows() != inputs.base->rows() ||
+          inputs.codes->cols() != inputs.index->codes.code_bytes || inputs.codes->dtype() != DType::u8)
+        throw Error(ErrorKind::data, inputs.codes->name() + " holds " + std::to_string(inputs.codes->rows()) +
+                                         " x " + std::to_string(inputs.codes->cols()) +
+                                         " codes, which are not those of the index; build it again");
+    });
+  }
+  inputs.device = device_of_rank(comm.split_by_host(), config.engine);
   return inputs;
 }
 
@@ -161,6 +208,13 @@ std::uint64_t check_queries(const JobInputs& inputs, const comm::Communicator& c
 
 int default_threads(const comm::Communicator& host) {
   return std::max(1, bound_cores() / ranks_on_same_cores(host));
+}
+
+kernels::DevicePlace device_of_rank(const comm::Communicator& host, const std::string& engine) {
+  if (engine != "cuda") return {};
+  std::string why_none;
+  return kernels::device_place(host.rank(), host.size(),
+                               static_cast<int>(kernels::list_gpus(why_none).size()));
 }
 
 JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const comm::Communicator& comm,
@@ -186,6 +240,16 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
   if (inputs.lists) {
     shape.lists = inputs.lists->count();
     shape.nprobe = std::min(config.nprobe, shape.lists);
+  }
+  if (inputs.codes) {
+    shape.codec = parse_codec(inputs.index->codes.codec);
+    shape.rerank = config.rerank;
+    shape.has_ids = false;  // they are read with the candidates
+  }
+  if (inputs.has_faiss) {
+    shape.faiss = faiss_shape(*inputs.index);
+    shape.rerank = config.rerank;
+    shape.has_ids = false;
   }
   const int own_threads = config.threads > 0 ? config.threads : default_threads(host);
   shape.threads = narrow<int>(comm.max(std::int64_t{own_threads}));

@@ -8,6 +8,7 @@
 
 #include "comm/agree.hpp"
 #include "core/error.hpp"
+#include "core/hex.hpp"
 #include "io/result_files.hpp"
 
 namespace mpishards::rank {
@@ -163,8 +164,14 @@ io::Journal::Identity identity_of(const SearchJobConfig& config, const JobInputs
   } else {
     identity.emplace_back("k", std::to_string(config.k));
   }
-  if (inputs.lists && config.nprobe > 0) identity.emplace_back("nprobe", std::to_string(config.nprobe));
-  if (inputs.lists && config.nprobe == 0) {
+  if (inputs.lists) identity.emplace_back("lists of the index", hex(inputs.index->lists_hash));
+  if (inputs.has_faiss)
+    for (std::size_t s = 0; s < inputs.index->shards.size(); ++s)
+      identity.emplace_back("FAISS shard " + std::to_string(s), hex(inputs.index->shards[s].faiss_hash));
+  if (inputs.names_candidates()) identity.emplace_back("rerank", std::to_string(config.rerank));
+  const bool has_parameter = inputs.lists || inputs.has_faiss;
+  if (has_parameter && config.nprobe > 0) identity.emplace_back("nprobe", std::to_string(config.nprobe));
+  if (has_parameter && config.nprobe == 0) {
     identity.emplace_back("recall", std::to_string(config.recall));
     identity.emplace_back("recall queries", std::to_string(config.recall_queries));
   }

@@ -8,9 +8,12 @@
 #include <numeric>
 
 #include "core/error.hpp"
+#include "kernels/coded_ivf.hpp"
 #include "kernels/index.hpp"
 #include "kernels/search_plan.hpp"
+#include "rank/candidate_ranker.hpp"
 #include "rank/clusters.hpp"
+#include "rank/faiss_shards.hpp"
 
 namespace mpishards::rank {
 
@@ -25,22 +28,46 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
+std::string count(std::int64_t value) {
+  return std::to_string(value);
+}
+
+std::int64_t faiss_shards_a_rank(const JobShape& shape) {
+  return ceil_div(shape.faiss->shards, shape.n_ranks);
+}
+
 /// Bytes of one base row in memory: f64 is narrowed when it is read.
 std::int64_t row_bytes(const JobShape& shape) {
+  if (shape.codec) return shape.codec->code_bytes(shape.d);
   const DType held = shape.dtype == DType::f64 ? DType::f32 : shape.dtype;
   return shape.d * static_cast<std::int64_t>(size_bytes(held)) + (shape.has_ids ? 8 : 0);
 }
 
 std::int64_t stored_row_bytes(const JobShape& shape) {
+  if (shape.codec) return shape.codec->code_bytes(shape.d);
   return shape.d * static_cast<std::int64_t>(size_bytes(shape.dtype)) + (shape.has_ids ? 8 : 0);
 }
 
-/// Rows that a query is compared with, centroids included, in a base of so many.
+/// Rows that a query is compared with, centroids included, in a base of so many. What FAISS looks at nobody
+/// knows before: a share that is usual.
 double compared_rows(const JobShape& shape, std::int64_t rows) {
+  constexpr double kFaissShare = 1.0 / 32;
   const auto all = static_cast<double>(rows);
+  if (shape.faiss) return kFaissShare * all;
   if (shape.lists == 0) return all;
   const auto lists = static_cast<double>(shape.lists);
   return lists + all * static_cast<double>(shape.planned_nprobe()) / lists;
+}
+
+/// Multiplications with rows and centroids and their sums; of codes look-ups instead, an operation a byte,
+/// and products with the candidates.
+double flops_a_query(const JobShape& shape) {
+  const double compared = compared_rows(shape, shape.rows);
+  const auto d = static_cast<double>(shape.d);
+  if (!shape.codec) return 2 * compared * d;
+  const auto lists = static_cast<double>(shape.lists);
+  return 2 * (lists + static_cast<double>(shape.searched_k())) * d +
+         (compared - lists) * static_cast<double>(shape.codec->code_bytes(shape.d));
 }
 
 std::int64_t choose_batch(const JobShape& shape) {
@@ -57,9 +84,23 @@ kernels::CpuSearchPlan engine_plan(const JobShape& shape, std::int64_t rows, std
   const kernels::SearchShape part{
       .nb = rows, .nq = batch, .d = shape.d, .k = shape.searched_k(), .dtype = shape.dtype};
   const kernels::CpuLimits limits{.threads = shape.threads};
+  if (shape.faiss) {
+    kernels::CpuSearchPlan plan;
+    plan.scratch_bytes = faiss_scratch_bytes(shape.faiss->shard_rows, faiss_shards_a_rank(shape), shape.d,
+                                             shape.searched_k(), shape.threads);
+    return plan;
+  }
   if (shape.lists == 0) return kernels::plan_cpu_search(part, limits);
   // Of lists of equal length a shard has its share, cut at both ends.
   const std::int64_t lists = ceil_div(shape.lists * rows, std::max<std::int64_t>(shape.rows, 1)) + 1;
+  if (shape.codec) {
+    const kernels::CodedSearchBytes bytes =
+        kernels::plan_coded_search(*shape.codec, rows, shape.d, lists, shape.searched_k(), shape.threads);
+    kernels::CpuSearchPlan plan;
+    plan.index_bytes = bytes.index_bytes;
+    plan.scratch_bytes = bytes.scratch_bytes;
+    return plan;
+  }
   return kernels::plan_cpu_list_search({part, lists, shape.planned_nprobe()}, limits);
 }
 
@@ -78,6 +119,12 @@ std::vector<MemoryItem> range_items(const JobShape& shape, std::int64_t rows, st
                                  .scratch_bytes}};
 }
 
+/// Of a rank's slice of a batch: its queries, and the rows of their candidates.
+std::int64_t candidate_row_bytes(const JobShape& shape, std::int64_t queries) {
+  return queries * shape.d * 4 +
+         CandidateRanker::bytes_for(queries, shape.searched_k(), shape.d, shape.dtype, shape.threads);
+}
+
 /// What a rank holds besides base rows, for a batch and a number of resident queries.
 std::vector<MemoryItem> fixed_items(const JobShape& shape, std::int64_t rows, std::int64_t batch,
                                     std::int64_t resident_queries) {
@@ -91,8 +138,13 @@ std::vector<MemoryItem> fixed_items(const JobShape& shape, std::int64_t rows, st
     items.push_back({"lists that queries look into", 2 * batch * shape.planned_nprobe() * 4});
     items.push_back({"centroids", shape.lists * (shape.d * 4 + 16)});
   }
+  if (shape.names_candidates())
+    items.push_back({"candidates' rows", candidate_row_bytes(shape, ceil_div(batch, shape.n_ranks))});
   if (resident_queries > 0) {
     items.push_back({"resident queries", resident_queries * (shape.d + 1 + shape.planned_nprobe()) * 4});
+    if (shape.codec)
+      items.push_back(
+          {"this rank's resident queries", ceil_div(resident_queries, shape.n_ranks) * shape.d * 4});
     items.push_back(
         {"running answers", ceil_div(resident_queries, shape.n_ranks) * shape.searched_k() * kPairBytes});
   }
@@ -112,6 +164,7 @@ std::int64_t sum_bytes(const std::vector<MemoryItem>& items) {
 
 std::vector<MemoryItem> base_items(const JobShape& shape, std::int64_t rows, bool streamed,
                                    std::int64_t batch) {
+  if (shape.faiss) return {{"indexes of FAISS", faiss_shards_a_rank(shape) * shape.faiss->shard_bytes}};
   return {{streamed ? "base rows (this group and the next)" : "base rows",
            (streamed ? 2 : 1) * rows * row_bytes(shape)},
           {"index beside the rows", engine_plan(shape, rows, batch).index_bytes}};
@@ -139,6 +192,13 @@ std::int64_t fit_rows(JobPlan plan, const JobShape& shape) {
 }
 
 void plan_streamed(JobPlan& plan, const JobShape& shape) {
+  if (shape.faiss)
+    throw Error(ErrorKind::config,
+                "the indexes of FAISS and their search take " + format_bytes(plan.memory_bytes) +
+                    " a rank, but --memory allows " + format_bytes(shape.memory_bytes) +
+                    ", and they can't be streamed; raise --memory or lower --batch, or use "
+                    "more ranks, of which each has whole shards of the " +
+                    count(shape.faiss->shards));
   // Queries stay resident while the base streams past, in at most half of the memory.
   plan.queries_per_pass = std::max<std::int64_t>(shape.nq, 1);
   // Hits within eps go to disk: no query has to stay.
@@ -175,10 +235,6 @@ void plan_clusters(JobPlan& plan, const JobShape& shape) {
                                        "; raise --memory or leave --clusters out");
 }
 
-std::string count(std::int64_t value) {
-  return std::to_string(value);
-}
-
 /// How the queries meet a streamed base.
 std::string passes_text(const JobPlan& plan, const JobShape& shape) {
   if (shape.eps) return "each read once and met by all queries";
@@ -193,15 +249,23 @@ JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
   plan.batch =
       shape.batch > 0 ? std::min(shape.batch, std::max<std::int64_t>(shape.nq, 1)) : choose_batch(shape);
   if (shape.batch == 0) shrink_batch_to_memory(plan, shape);
+  std::int64_t candidate_bytes = 0;
   plan.groups = 1;
   plan.rows_per_group = shape.rows;
-  plan.rows_per_rank = ceil_div(shape.rows, shape.n_ranks);
+  plan.rows_per_rank = shape.faiss
+                           ? std::min(shape.rows, faiss_shards_a_rank(shape) * shape.faiss->shard_rows)
+                           : ceil_div(shape.rows, shape.n_ranks);
   plan.passes = 1;
   plan.queries_per_pass = shape.nq;
   set_memory(plan, shape, false);
   if (plan.memory_bytes > shape.memory_bytes) plan_streamed(plan, shape);
 
-  plan.read_bytes = plan.passes * shape.rows * stored_row_bytes(shape) + shape.nq * shape.d * 4;
+  if (shape.names_candidates())  // each candidate's row at most
+    candidate_bytes =
+        shape.nq * shape.searched_k() * (shape.d * static_cast<std::int64_t>(size_bytes(shape.dtype)) + 8);
+  const std::int64_t searched_bytes =
+      shape.faiss ? shape.faiss->shards * shape.faiss->shard_bytes : shape.rows * stored_row_bytes(shape);
+  plan.read_bytes = candidate_bytes + plan.passes * searched_bytes + shape.nq * shape.d * 4;
   plan.result_bytes = shape.eps ? (shape.nq + 1) * 8 : shape.nq * shape.k * kPairBytes;
   if (shape.has_clusters) plan_clusters(plan, shape);
   if (shape.eps) plan.max_hits = max_hits_of(shape);
@@ -212,8 +276,7 @@ JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
     plan.result_bytes *= 2;
     plan.scratch_bytes += plan.result_bytes;
   }
-  plan.flops =
-      2.0 * static_cast<double>(shape.nq) * compared_rows(shape, shape.rows) * static_cast<double>(shape.d);
+  plan.flops = static_cast<double>(shape.nq) * flops_a_query(shape);
   if (roofs.flops_per_second > 0) plan.search_seconds = plan.flops / shape.n_ranks / roofs.flops_per_second;
   if (roofs.read_bytes_per_second > 0)
     plan.read_seconds = static_cast<double>(plan.read_bytes) / shape.n_ranks / roofs.read_bytes_per_second;
@@ -236,12 +299,18 @@ std::string wanted_text(const JobShape& shape) {
 std::string to_string(const JobPlan& plan, const JobShape& shape) {
   std::string text = "base " + count(shape.rows) + " x " + count(shape.d) + " " +
                      std::string(to_string(shape.dtype)) + " (" +
-                     format_bytes(shape.rows * stored_row_bytes(shape)) + "), " + count(shape.nq) +
-                     " queries, " + wanted_text(shape) + ", " + count(shape.n_ranks) + " rank(s) of " +
-                     count(shape.threads) + " thread(s)\n";
+                     format_bytes(shape.rows * shape.d * static_cast<std::int64_t>(size_bytes(shape.dtype))) +
+                     "), " + count(shape.nq) + " queries, " + wanted_text(shape) + ", " +
+                     count(shape.n_ranks) + " rank(s) of " + count(shape.threads) + " thread(s)\n";
   if (shape.lists > 0)
     text += count(shape.lists) + " lists, a query looks into " +
             (shape.nprobe > 0 ? count(shape.nprobe) : std::string("as many as the recall takes")) + "\n";
+  if (shape.codec)
+    text += "codes of " + count(shape.codec->code_bytes(shape.d)) + " bytes a row are searched; " +
+            count(shape.searched_k()) + " candidates a query are ranked by the rows on disk\n";
+  if (shape.faiss)
+    text += "FAISS searches " + shape.faiss->factory + " in " + count(shape.faiss->shards) + " shard(s); " +
+            count(shape.searched_k()) + " candidates a query are ranked by the rows on disk\n";
   if (plan.groups == 1)
     text += "base resident: " + count(plan.rows_per_rank) + " rows a rank, read once";
   else

@@ -1,13 +1,24 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/types.hpp"
+#include "kernels/codec.hpp"
 
 namespace mpishards::rank {
+
+/// The indexes of FAISS that are searched instead of rows: one a shard, and a rank has whole ones.
+struct FaissShape {
+  std::string factory;
+  std::string parameter;         // option that says how much of one a query looks at; empty: it has none
+  std::int64_t shards = 1;       // of all ranks
+  std::int64_t shard_rows = 0;   // of the largest
+  std::int64_t shard_bytes = 0;  // of memory that it takes
+};
 
 /// Size of a whole job, and what one rank may use.
 struct JobShape {
@@ -25,11 +36,19 @@ struct JobShape {
   bool has_ids = false;           // the file carries 8 bytes of id a row
   std::int64_t lists = 0;         // that the rows lie in; 0: every row is looked at
   std::int64_t nprobe = 0;        // of them a query looks into; 0: as many as a wanted recall needs
-  bool exclude_self = false;      // the queries are the base's rows, none is its own neighbor
-  bool symmetrized = false;       // that graph is made undirected
+  std::optional<kernels::CodecShape> codec = std::nullopt;  // codes are searched instead of the rows
+  std::optional<FaissShape> faiss = std::nullopt;           // the same of indexes of FAISS
+  std::int64_t rerank = 1;                                  // candidates that either names for each neighbor
+  bool exclude_self = false;  // the queries are the base's rows, none is its own neighbor
+  bool symmetrized = false;   // that graph is made undirected
 
-  /// Neighbors that are looked for: a row's own self may be among them.
-  std::int64_t searched_k() const { return exclude_self ? k + 1 : k; }
+  /// Whether what is searched names candidates, which the rows on disk rank.
+  bool names_candidates() const { return codec || faiss; }
+  /// Neighbors that are looked for: a row's own self may be among them, and candidates are more than are
+  /// wanted.
+  std::int64_t searched_k() const { return names_candidates() ? candidates() : exclude_self ? k + 1 : k; }
+  /// Candidates of a query: not more than there are rows, unless k is.
+  std::int64_t candidates() const { return rerank > rows / k ? std::max(k, rows) : k * rerank; }
   /// Lists a query looks into, as planned: where a recall decides, it is not known before it is measured.
   std::int64_t planned_nprobe() const;
 };

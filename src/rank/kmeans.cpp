@@ -2,7 +2,6 @@
 
 #include <faiss/Clustering.h>
 #include <faiss/Index.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -16,6 +15,7 @@
 #include "core/error.hpp"
 #include "core/narrow.hpp"
 #include "rank/inverted_lists.hpp"
+#include "rank/open_mp_threads.hpp"
 #include "rank/plain_distance.hpp"
 #include "rank/stop.hpp"
 
@@ -28,18 +28,6 @@ enum class Round : std::int32_t { assign, end, failed };
 
 /// Leaves FAISS' loop when a stop was asked for.
 struct TrainingStopped {};
-
-/// The threads that FAISS takes are those of OpenMP.
-class OpenMpThreads {
- public:
-  explicit OpenMpThreads(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
-  ~OpenMpThreads() { omp_set_num_threads(before_); }
-  OpenMpThreads(const OpenMpThreads&) = delete;
-  OpenMpThreads& operator=(const OpenMpThreads&) = delete;
-
- private:
-  int before_;
-};
 
 /// A distance that is no better than the one between two rows as the engine defines it: the margin is far
 /// beyond the rounding of a sum in double, whose terms are together no larger than `size`.

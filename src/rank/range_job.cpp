@@ -133,7 +133,10 @@ void RangeJob::make_engine() {
   comm::agree(comm_, [&] {
     engine_name_ = kernels::resolve_engine(config_.engine);
     index_ = kernels::make_index(config_.index, engine_name_, config_.metric,
-                                 {.threads = summary_.shape.threads, .isa = config_.isa});
+                                 {.threads = summary_.shape.threads,
+                                  .isa = config_.isa,
+                                  .device = inputs_.device.device,
+                                  .device_ranks = inputs_.device.ranks});
     loader_ = std::make_unique<ShardLoader>(*inputs_.base, config_.drop_nonfinite);
     if (comm_.is_root()) reader_ = std::make_unique<QueryReader>(*inputs_.queries);
     roof_flops_per_second_ =

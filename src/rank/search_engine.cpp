@@ -7,6 +7,7 @@
 #include "comm/agree.hpp"
 #include "core/error.hpp"
 #include "core/narrow.hpp"
+#include "kernels/coded_ivf.hpp"
 #include "rank/stop.hpp"
 
 namespace mpishards::rank {
@@ -34,11 +35,27 @@ SearchEngine::SearchEngine(const SearchEngineConfig& config, const comm::Communi
       comm_(comm),
       clock_(clock),
       router_(make_router(config.router, config.routing)),
-      index_(kernels::make_index(config.index, config.engine, config.metric, config.options)),
+      index_(make_index_of(config)),
       merge_(merge::make_merge(config.merge)) {
   if (config.lists != nullptr)
     prober_ =
         std::make_unique<ListProber>(config.metric, config.lists->centroids, config.engine, config.options);
+}
+
+std::unique_ptr<kernels::Index> SearchEngine::make_index_of(const SearchEngineConfig& config) {
+  if (has_codes())
+    return kernels::make_coded_ivf(config.metric, config.options, config.lists->codec,
+                                   config.lists->centroids.view().as<float>());
+  if (!config.has_faiss)
+    return kernels::make_index(config.index, config.engine, config.metric, config.options);
+  auto shards = std::make_unique<FaissShards>(config.metric, config.options.threads);
+  faiss_ = shards.get();
+  return shards;
+}
+
+void SearchEngine::set_nprobe(std::int64_t nprobe) {
+  nprobe_ = config_.has_faiss ? nprobe : std::min(nprobe, config_.lists->count());
+  if (faiss_ != nullptr) faiss_->set_parameter(nprobe);
 }
 
 void SearchEngine::load(TypedView base, kernels::RowIds ids, kernels::RowLists lists) {
@@ -50,20 +67,23 @@ RoutedBatch SearchEngine::scatter(Matrix batch, std::int64_t d) {
   const PhaseClock::Scope scope(clock_, Phase::scatter);
   Routing routing;
   ProbeTable probes;
-  if (prober_) probes = probe_batch(batch, d);
+  Matrix slice;
+  if (prober_ || config_.has_faiss) slice = scatter_slices(comm_, batch, d);
+  if (prober_) probes = probe_batch(slice, batch.rows());
   comm::agree(comm_, [&] {
     if (comm_.is_root()) routing = router_->route(batch.view().as<float>(), probes);
   });
-  return distribute(comm_, std::move(batch), std::move(probes), routing, d);
+  RoutedBatch routed = distribute(comm_, std::move(batch), std::move(probes), routing, d);
+  if (has_codes() || config_.has_faiss) routed.slice = std::move(slice);
+  return routed;
 }
 
 /// The frontend's probes of a batch: every rank finds those of its slice. On root; elsewhere nothing.
-ProbeTable SearchEngine::probe_batch(const Matrix& batch, std::int64_t d) {
-  const Matrix slice = scatter_slices(comm_, batch, d);
+ProbeTable SearchEngine::probe_batch(const Matrix& slice, std::int64_t batch_nq) {
   ProbeTable mine;
   comm::agree(comm_, [&] { mine = prober_->probe(slice.view().as<float>(), nprobe_); });
   ProbeTable all{nprobe_, {}};
-  all.lists.resize(static_cast<std::size_t>(batch.rows() * nprobe_));
+  all.lists.resize(static_cast<std::size_t>(batch_nq * nprobe_));
   std::vector<std::int64_t> counts = comm_.all_gather(std::ssize(mine.lists));
   comm_.gather_records<std::int32_t>(mine.lists, counts, all.lists);
   return all;

@@ -13,6 +13,7 @@
 #include "kernels/index.hpp"
 #include "merge/merge_strategy.hpp"
 #include "rank/distribute.hpp"
+#include "rank/faiss_shards.hpp"
 #include "rank/inverted_lists.hpp"
 #include "rank/router.hpp"
 
@@ -27,7 +28,10 @@ struct SearchEngineConfig {
   std::string router = "all";
   kernels::EngineOptions options;
   RouterContext routing;
-  const InvertedLists* lists = nullptr;  // must outlive the engine; null: the index has none
+  // Must outlive the engine; null: the index has none. With a codec, the rows are codes, and answers are
+  // candidates with the distances of what the codes stand for.
+  const InvertedLists* lists = nullptr;
+  bool has_faiss = false;  // the same of indexes that FAISS built: they come with load_faiss
 };
 
 /// The ranks' common search: every rank holds one shard, root hands in a batch, every rank gets its slice of
@@ -41,9 +45,20 @@ class SearchEngine {
   /// @param lists  that the rows belong to, where the index has lists; must outlive the rows
   void load(TypedView base, kernels::RowIds ids, kernels::RowLists lists = {});
 
-  /// How many lists a query looks into from now on. Not collective. @pre the engine has lists, 1 <= nprobe
-  void set_nprobe(std::int64_t nprobe) { nprobe_ = std::min(nprobe, config_.lists->count()); }
+  /// Reads the indexes that FAISS built of some shards. Not collective. @return sum of their checksums
+  /// @throws Error{data|io} @pre has_faiss
+  std::uint64_t load_faiss(const std::string& directory, const io::IndexManifest& manifest,
+                           io::Range shards) {
+    return faiss_->load(directory, manifest, shards);
+  }
+
+  /// How many lists a query looks into from now on; of indexes of FAISS the parameter that they have. Not
+  /// collective. @pre the engine has either, 1 <= nprobe
+  void set_nprobe(std::int64_t nprobe);
   std::int64_t nprobe() const { return nprobe_; }
+  /// From now on every query goes to every rank: the shards that are loaded are not those that the router was
+  /// made for. Not collective.
+  void route_everywhere() { router_ = make_router("all", config_.routing); }
   /// The nearest lists of some queries. Not collective. @pre the engine has lists, nprobe is at most their
   /// number
   ProbeTable probe(MatrixView<const float> queries, std::int64_t nprobe) {
@@ -71,12 +86,15 @@ class SearchEngine {
                         std::span<const float> bound, TopK& out);
   TopK search_shard(const RoutedBatch& batch, std::span<const float> bound, std::int64_t k);
 
-  ProbeTable probe_batch(const Matrix& batch, std::int64_t d);
+  ProbeTable probe_batch(const Matrix& slice, std::int64_t batch_nq);
+  bool has_codes() const { return config_.lists != nullptr && config_.lists->codec; }
+  std::unique_ptr<kernels::Index> make_index_of(const SearchEngineConfig& config);
 
   SearchEngineConfig config_;
   const comm::Communicator& comm_;
   PhaseClock& clock_;
   std::unique_ptr<Router> router_;
+  FaissShards* faiss_ = nullptr;  // the index, where FAISS built it
   std::unique_ptr<kernels::Index> index_;
   std::unique_ptr<merge::MergeStrategy> merge_;
   std::unique_ptr<ListProber> prober_;  // where there are lists

@@ -10,11 +10,16 @@
 
 #include "comm/agree.hpp"
 #include "core/error.hpp"
+#include "core/narrow.hpp"
 #include "kernels/roof.hpp"
 #include "merge/merge_strategy.hpp"
+#include "rank/candidate_ranker.hpp"
+#include "rank/coded_recall.hpp"
 #include "rank/host_info.hpp"
 #include "rank/index_check.hpp"
+#include "rank/index_spec.hpp"
 #include "rank/job_attributes.hpp"
+#include "rank/job_engine.hpp"
 #include "rank/job_inputs.hpp"
 #include "rank/job_output.hpp"
 #include "rank/query_pass.hpp"
@@ -39,6 +44,23 @@ std::string prefix_name(std::int64_t rows) {
   return "base rows 0:" + std::to_string(rows);
 }
 
+/// Several numbers of lists are tried to reach a recall: codes that stream would stream for each.
+void require_resident_codes(const SearchJobConfig& config, const JobShape& shape, const JobPlan& plan) {
+  if (shape.codec && plan.groups > 1 && config.nprobe == 0)
+    throw Error(ErrorKind::config,
+                "the codes don't fit into --memory, so the lists that a recall takes can't be found; raise "
+                "--memory, use more ranks, or name --nprobe");
+}
+
+/// What a wanted recall may choose from: numbers of lists, or the parameter of FAISS' indexes.
+io::Range candidates_parameter_range(const JobInputs& inputs, const JobShape& shape) {
+  constexpr std::int64_t kMostEfSearch = 4096;
+  if (inputs.lists) return {1, inputs.lists->count()};
+  if (inputs.index->faiss.parameter == "nprobe") return {1, inputs.index->faiss.most};
+  // FAISS looks at as many as it is to name at least.
+  return {shape.searched_k(), std::max(kMostEfSearch, shape.searched_k())};
+}
+
 io::Range shifted(io::Range range, std::int64_t by) {
   return {range.begin + by, range.end + by};
 }
@@ -60,13 +82,21 @@ class SearchJob {
   void run_pass(const QueryPass& pass, std::span<const io::Range> groups, const QueryPass* next);
   void load_group(io::Range group);
   void read_group(io::Range group);
+  void load_faiss();
   void index_shard(kernels::RowIds ids);
   void prefetch_group(io::Range group);
   void measure_recall();
+  void measure_candidates_recall();
+  RecallEstimate choose_parameter(CodedRecall& recall);
+  Matrix sampled_queries();
+  TopK rank_candidates(const RoutedBatch& routed, std::int64_t first_row, const TopK& candidates);
   RecallEstimate estimate_recall(const std::vector<std::vector<std::int64_t>>& depths) const;
-  RouterContext router_context() const;
-  std::string router_name() const;
   bool has_lists() const { return inputs_.lists.has_value(); }
+  bool has_codes() const { return inputs_.codes != nullptr; }
+  bool names_candidates() const { return inputs_.names_candidates(); }
+  bool has_parameter() const {
+    return has_lists() || (inputs_.has_faiss && !inputs_.index->faiss.parameter.empty());
+  }
   void begin_pass(const QueryPass& pass, bool streamed);
   void restore_running(const QueryPass& pass);
   void choose_checked_queries(const QueryPass& pass);
@@ -106,6 +136,7 @@ class SearchJob {
   std::unique_ptr<QueryReader> reader_;
   std::unique_ptr<ShardLoader> loader_;
   std::unique_ptr<SelfChecker> checker_;
+  std::unique_ptr<CandidateRanker> ranker_;  // where candidates are named
   std::string engine_name_;
   RankLog log_;
   double roof_flops_per_second_ = 0;
@@ -146,6 +177,7 @@ void SearchJob::prepare() {
   summary_.shape = shape_of(config_, inputs_, comm_, summary_.warnings);
   comm::agree(comm_, [&] {
     summary_.plan = plan_job(summary_.shape);
+    require_resident_codes(config_, summary_.shape, summary_.plan);
     log_ = RankLog(config_.log_folder, comm_.rank());
   });
   log_.info("prepared", {{"rows", summary_.shape.rows},
@@ -163,19 +195,14 @@ void SearchJob::prepare() {
 void SearchJob::make_engine() {
   double product_flops_per_second = 0;
   comm::agree(comm_, [&] {
-    engine_name_ = kernels::resolve_engine(config_.engine);
-    engine_ = std::make_unique<SearchEngine>(
-        SearchEngineConfig{.metric = config_.metric,
-                           .index = config_.index,
-                           .engine = engine_name_,
-                           .merge = config_.merge,
-                           .router = router_name(),
-                           .options = {.threads = summary_.shape.threads, .isa = config_.isa},
-                           .routing = router_context(),
-                           .lists = has_lists() ? &*inputs_.lists : nullptr},
-        comm_, clock_);
-    if (has_lists()) engine_->set_nprobe(std::max<std::int64_t>(1, config_.nprobe));
-    loader_ = std::make_unique<ShardLoader>(*inputs_.base, config_.drop_nonfinite);
+    const SearchEngineConfig engine = engine_config(config_, inputs_, summary_.shape, summary_.plan);
+    engine_name_ = engine.engine;
+    engine_ = std::make_unique<SearchEngine>(engine, comm_, clock_);
+    if (has_parameter()) engine_->set_nprobe(std::max<std::int64_t>(1, config_.nprobe));
+    loader_ = std::make_unique<ShardLoader>(inputs_.searched(), config_.drop_nonfinite, !has_codes());
+    if (names_candidates())
+      ranker_ = std::make_unique<CandidateRanker>(*inputs_.base, config_.metric, config_.isa,
+                                                  summary_.shape.threads);
     checker_ = std::make_unique<SelfChecker>(config_.metric, summary_.shape.k, summary_.shape.threads);
     if (comm_.is_root()) reader_ = std::make_unique<QueryReader>(*inputs_.queries);
     roof_flops_per_second_ =
@@ -186,23 +213,6 @@ void SearchJob::make_engine() {
   JobRoofs roofs;
   roofs.flops_per_second = comm_.min(product_flops_per_second);
   comm::agree(comm_, [&] { summary_.plan = plan_job(summary_.shape, roofs); });
-}
-
-/// Only a base that stays in memory leaves every list where it is.
-RouterContext SearchJob::router_context() const {
-  RouterContext context{.n_ranks = comm_.size(), .lists_of_rank = {}};
-  if (!has_lists() || summary_.plan.groups > 1) return context;
-  const ShardMap shards(inputs_.base_rows, comm_.size());
-  for (int rank = 0; rank < comm_.size(); ++rank) {
-    const io::Range rows = shards.shard(rank);
-    context.lists_of_rank.push_back(rows.begin < rows.end ? inputs_.lists->lists_in(rows) : io::Range{});
-  }
-  return context;
-}
-
-std::string SearchJob::router_name() const {
-  if (config_.router != "auto") return config_.router;
-  return has_lists() && summary_.plan.groups == 1 ? "lists" : "all";
 }
 
 SearchSummary SearchJob::run() {
@@ -256,7 +266,13 @@ void SearchJob::search_passes() {
     if (comm_.is_root() && observer_.began)
       observer_.began(meter_.at_begin(clock_.elapsed_seconds()), output_->resumed_text());
   });
-  if (has_lists() && !summary_.stopped) measure_recall();
+  // What is left of a stream that a stopped run began lies on other ranks than the whole base would.
+  if (std::ranges::any_of(passes, [](const QueryPass& pass) { return pass.is_continued(); }))
+    engine_->route_everywhere();
+  if (names_candidates())
+    measure_candidates_recall();
+  else if (has_lists())
+    measure_recall();
   for (std::size_t p = 0; p < passes.size() && !summary_.stopped; ++p) {
     const std::vector<io::Range> groups = cut_groups(summary_.plan, summary_.shape.rows, passes[p]);
     run_pass(passes[p], groups, p + 1 < passes.size() ? &passes[p + 1] : nullptr);
@@ -291,6 +307,11 @@ void SearchJob::prefetch_group(io::Range group) {
 /// Makes a group's rows searchable; what is loaded already stays.
 void SearchJob::load_group(io::Range group) {
   if (loaded_ == group) return;
+  if (inputs_.has_faiss) {
+    load_faiss();
+    loaded_ = group;
+    return;
+  }
   read_group(group);
   index_shard(shard_ids());
   loaded_ = group;
@@ -316,6 +337,27 @@ void SearchJob::read_group(io::Range group) {
                        {"read_seconds", shard_.read_seconds}});
 }
 
+/// Of FAISS' indexes, this rank's whole shards.
+void SearchJob::load_faiss() {
+  const PhaseClock::Scope scope(clock_, Phase::read);
+  comm::agree(comm_, [&] {
+    const double start = steady_seconds();
+    const io::IndexManifest& index = *inputs_.index;
+    const io::Range shards = ShardMap({0, std::ssize(index.shards)}, comm_.size()).shard(comm_.rank());
+    shard_ = Shard();
+    shard_.content_hash = engine_->load_faiss(config_.index_directory, index, shards);
+    for (std::int64_t s = shards.begin; s < shards.end; ++s) {
+      const io::IndexShard& shard = index.shards[narrow<std::size_t>(s)];
+      if (s == shards.begin) shard_.rows = {shard.first_row, shard.first_row};
+      shard_.rows.end = shard.first_row + shard.rows;
+      bytes_read_ += shard.faiss_bytes;
+    }
+    read_seconds_ += steady_seconds() - start;
+    clock_.enter(Phase::wait);
+  });
+  log_.info("loaded", {{"row_begin", shard_.rows.begin}, {"row_end", shard_.rows.end}});
+}
+
 void SearchJob::index_shard(kernels::RowIds ids) {
   const PhaseClock::Scope scope(clock_, Phase::search);
   comm::agree(comm_, [&] {
@@ -330,10 +372,8 @@ void SearchJob::index_shard(kernels::RowIds ids) {
 void SearchJob::measure_recall() {
   const bool resident = summary_.plan.groups == 1;
   if (config_.recall_queries == 0 || (config_.nprobe > 0 && !resident)) return;
-  std::vector<std::int64_t> rows = SelfChecker::choose(summary_.shape.nq, config_.recall_queries);
-  for (std::int64_t& row : rows) row += inputs_.query_rows.begin;
-  RecallSample sample(read_queries_everywhere(reader_.get(), rows, summary_.shape.d, comm_),
-                      std::min(summary_.shape.k, summary_.shape.rows), config_.metric, comm_);
+  RecallSample sample(sampled_queries(), std::min(summary_.shape.k, summary_.shape.rows), config_.metric,
+                      comm_);
   const std::vector<io::Range> groups = cut_groups(summary_.plan, summary_.shape.rows, QueryPass{});
   for (std::size_t g = 0; g < groups.size(); ++g) {
     read_group(groups[g]);
@@ -358,6 +398,54 @@ void SearchJob::measure_recall() {
   }
 }
 
+/// The queries that tell the recall, on every rank.
+Matrix SearchJob::sampled_queries() {
+  std::vector<std::int64_t> rows = SelfChecker::choose(summary_.shape.nq, config_.recall_queries);
+  for (std::int64_t& row : rows) row += inputs_.query_rows.begin;
+  return read_queries_everywhere(reader_.get(), rows, summary_.shape.d, comm_);
+}
+
+/// The same where codes or FAISS' indexes are searched: what they find is set beside the neighbors among the
+/// rows themselves, which are read once for it.
+void SearchJob::measure_candidates_recall() {
+  if (config_.recall_queries == 0 || summary_.plan.groups > 1) return;
+  const Matrix sample = sampled_queries();
+  JobShape shape = summary_.shape;
+  shape.k = std::min(shape.k, shape.rows);
+  std::uint64_t rows_hash = 0;
+  const std::optional<TopK> truth = find_true_neighbors(
+      *inputs_.base, inputs_.base_rows, shape, engine_config(config_, inputs_, summary_.shape, summary_.plan),
+      sample, comm_, clock_, rows_hash);
+  summary_.stopped = !truth;
+  if (!truth) return;
+  comm::agree(comm_, [&] {
+    if (comm_.is_root() && config_.parts == 1)
+      require_undamaged(config_.index_directory, *inputs_.index, false, rows_hash, std::nullopt);
+  });
+  const std::vector<io::Range> groups = cut_groups(summary_.plan, summary_.shape.rows, QueryPass{});
+  load_group(groups.front());
+  CodedRecall recall(*engine_, *ranker_, sample, *truth,
+                     {.candidates = summary_.shape.searched_k(), .batch = summary_.plan.batch}, comm_);
+  if (config_.nprobe == 0 && has_parameter())
+    summary_.recall = choose_parameter(recall);
+  else
+    summary_.recall = recall.measure(has_parameter() ? engine_->nprobe() : 0);
+  log_.info("recall", {{"nprobe", engine_->nprobe()}, {"recall", summary_.recall.recall}});
+}
+
+RecallEstimate SearchJob::choose_parameter(CodedRecall& recall) {
+  const auto [fewest, most] = candidates_parameter_range(inputs_, summary_.shape);
+  const RecallEstimate chosen = recall.choose(config_.recall, fewest, most);
+  if (chosen.recall < config_.recall && engine_->nprobe() == most)
+    summary_.warnings.emplace_back(
+        has_codes()
+            ? "the codes name too few of the true neighbors to reach the recall that is "
+              "wanted, even from all lists; raise --rerank"
+            : "FAISS names too few of the true neighbors to reach the recall that is wanted, even with --" +
+                  inputs_.index->faiss.parameter + " " + std::to_string(most) + "; raise --rerank");
+  return chosen;
+}
+
 /// Where the number of lists is to be found, one half of the sample finds it and the other tells the recall:
 /// the half that chose it would flatter it.
 RecallEstimate SearchJob::estimate_recall(const std::vector<std::vector<std::int64_t>>& depths) const {
@@ -366,6 +454,7 @@ RecallEstimate SearchJob::estimate_recall(const std::vector<std::vector<std::int
   for (std::size_t q = 0; q < depths.size(); ++q)
     (config_.nprobe == 0 && q % 2 == 0 ? chooses : tells).add(depths[q]);
   const std::int64_t nprobe = config_.nprobe > 0 ? engine_->nprobe() : chooses.nprobe_for(config_.recall);
+  if (tells.queries() == 0) return {.nprobe = nprobe};  // one query alone can't do both
   return tells.recall(nprobe);
 }
 
@@ -378,12 +467,13 @@ void SearchJob::run_pass(const QueryPass& pass, std::span<const io::Range> group
       return;
     }
     const bool last_group = g + 1 == groups.size();
-    rows_searched_ += shard_.vectors.rows();
+    rows_searched_ += inputs_.has_faiss ? shard_.rows.end - shard_.rows.begin : shard_.vectors.rows();
     if (!last_group)
       prefetch_group(groups[g + 1]);
     else if (next != nullptr && summary_.plan.groups > 1)
       prefetch_group(cut_groups(summary_.plan, summary_.shape.rows, *next).front());
-    if (!pass.is_continued()) checker_->observe(shard_.vectors.view(), shard_ids(), shard_lists_.view());
+    if (!pass.is_continued() && !names_candidates())
+      checker_->observe(shard_.vectors.view(), shard_ids(), shard_lists_.view());
     search_group(pass, groups[g], last_group);
   }
   if (summary_.stopped || pass.is_continued()) return;
@@ -440,7 +530,7 @@ void SearchJob::choose_checked_queries(const QueryPass& pass) {
   std::vector<GlobalId> selves;
   if (config_.exclude_self) selves.assign(rows.begin(), rows.end());
   ProbeTable probes;
-  if (has_lists())
+  if (has_lists() && !has_codes())
     probes =
         plain_probes(config_.metric, inputs_.lists->centroids, sample.view().as<float>(), engine_->nprobe());
   checker_->begin(std::move(sample), std::move(rows), std::move(selves), std::move(probes));
@@ -491,19 +581,35 @@ void SearchJob::search_batch(const QueryPass& pass, std::size_t batch, bool last
     merge_into(slice, running_[batch]);
     if (!last_group) return keep_running(batch, std::move(slice));
   }
-  batches_[batch].reset();
-  const PhaseClock::Scope scope(clock_, Phase::write);
   const io::Range rows = pass.batches[batch];
   const std::int64_t first_row = rows.begin + slice_of(rows).begin;
+  if (names_candidates()) slice = rank_candidates(routed, first_row, slice);
+  batches_[batch].reset();
+  const PhaseClock::Scope scope(clock_, Phase::write);
   comm::agree(comm_, [&] { output_->write(first_row, without_selves(first_row, std::move(slice))); });
   output_->finish(rows);
   summary_.queries_done += rows.end - rows.begin;
   log_.info("finished", {{"query_begin", rows.begin}, {"query_end", rows.end}});
 }
 
-/// Ids of the shard's rows. Of a graph they are row numbers, whatever the file has.
+/// What codes or FAISS found, ranked by the rows on disk. @param first_row  of the result
+TopK SearchJob::rank_candidates(const RoutedBatch& routed, std::int64_t first_row, const TopK& candidates) {
+  const PhaseClock::Scope scope(clock_, Phase::search);
+  TopK ranked;
+  comm::agree(comm_, [&] {
+    ranked = ranker_->rank(routed.slice.view().as<float>(), candidates, summary_.shape.k);
+    for (std::int64_t q = 0; q < candidates.nq(); ++q) {
+      if (!checker_->is_checked(first_row + q)) continue;
+      const PickedRows rows = ranker_->read_one_by_one(candidates.row(q).neighbors);
+      checker_->observe_candidates(first_row + q, rows.vectors.view(), rows.ids);
+    }
+  });
+  return ranked;
+}
+
+/// Ids of the shard's rows. Of a graph, and of codes, they are row numbers, whatever the file has.
 kernels::RowIds SearchJob::shard_ids() const {
-  if (config_.exclude_self) return {shard_.rows.begin, {}};
+  if (config_.exclude_self || has_codes()) return {shard_.rows.begin, {}};
   return shard_.row_ids();
 }
 
@@ -576,8 +682,9 @@ void SearchJob::note_base_hash(bool last_group) {
     if (!comm_.is_root()) return;
     base_hash_ += group_hash_;
     if (!last_group) return;
-    if (inputs_.index && config_.parts == 1)
-      require_undamaged(config_.index_directory, *inputs_.index, base_hash_, ids_hash_);
+    if (inputs_.index && config_.parts == 1 && !inputs_.has_faiss)  // its files were checked one by one
+      require_undamaged(config_.index_directory, *inputs_.index, has_codes(), base_hash_,
+                        has_codes() ? std::nullopt : ids_hash_);
     if (const auto known = output_->content_hash("base"); known && *known != base_hash_)
       throw Error(ErrorKind::config,
                   "the base's contents changed since the run that is continued here; start over with "
@@ -628,6 +735,7 @@ void SearchJob::finish() {
   summary_.ranks = gather_reports(own_report(), comm_);
   for (const RankReport& rank : summary_.ranks) summary_.counters += rank.counters;
   summary_.nprobe = has_lists() ? engine_->nprobe() : 0;
+  summary_.faiss_parameter = inputs_.has_faiss && has_parameter() ? engine_->nprobe() : 0;
   summary_.result_paths = io::result_paths(config_.output, config_.format);
   if (!summary_.stopped) publish();
   // Once more, with publishing in it.
@@ -654,13 +762,17 @@ PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Commun
   PreparedJob prepared;
   comm::agree(comm, [&] {
     if (comm.is_root()) refuse_output(config);
-    kernels::make_index(config.index, kernels::resolve_engine(config.engine), config.metric,
-                        {.isa = config.isa});
+    if (config.index != kFaissIndex)
+      kernels::make_index(config.index, kernels::resolve_engine(config.engine), config.metric,
+                          {.isa = config.isa});
   });
   const JobInputs inputs = open_inputs(config, comm);
   prepared.warnings = inputs.warnings;
   prepared.shape = shape_of(config, inputs, comm, prepared.warnings);
-  comm::agree(comm, [&] { prepared.plan = plan_job(prepared.shape); });
+  comm::agree(comm, [&] {
+    prepared.plan = plan_job(prepared.shape);
+    require_resident_codes(config, prepared.shape, prepared.plan);
+  });
   return prepared;
 }
 

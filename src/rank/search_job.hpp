@@ -34,6 +34,8 @@ struct IndexBuild {
   std::int64_t training_rows = 0;  // 0: kTrainingRowsPerList a list
   std::int64_t iterations = 10;    // of k-means
   std::int64_t shards = 0;         // files; 0: so that none has more than kMaxShardBytes
+  // The base is a FAISS file: no id may be there twice, and its lists, if it has some, become the index's.
+  bool imports = false;
 };
 
 /// Everything that decides a batch search; validated by the command line before it gets here.
@@ -47,10 +49,12 @@ struct SearchJobConfig {
   std::string output;
   io::ResultFormat format = io::ResultFormat::h5;
 
-  std::string index = "flat";       // kernels::index_registry
-  std::string index_directory;      // that `base` is the files of; empty: there is none
-  std::int64_t nprobe = 0;          // lists that a query looks into; 0: as many as `recall` needs
+  std::string index = "flat";   // kernels::index_registry
+  std::string index_directory;  // that `base` is the files of; empty: there is none
+  // Lists that a query looks into, or the parameter of FAISS' indexes; 0: as many as `recall` needs.
+  std::int64_t nprobe = 0;
   double recall = 0.95;             // wanted, where nprobe is 0
+  std::int64_t rerank = 10;         // candidates that codes or FAISS name for each neighbor wanted
   std::int64_t recall_queries = 0;  // whose exact answers tell the recall; 0: it is not measured
   std::string engine = "auto";      // auto, cpu, cuda
   std::string isa = "auto";
@@ -119,7 +123,8 @@ struct SearchSummary {
   int resumes = 0;
   kernels::SearchCounters counters;  // sum over ranks
   std::int64_t nprobe = 0;           // lists that a query looked into; 0: all rows were looked at
-  RecallEstimate recall;             // of a search that looks into some lists only
+  std::int64_t faiss_parameter = 0;  // of FAISS' indexes; 0: they have none, or what FAISS takes unasked
+  RecallEstimate recall;             // of a search that looks into some lists, or asks FAISS
   SelfCheck self_check;
   std::optional<ClusterSummary> clusters;  // where they were asked for and found by this run
   std::vector<RankReport> ranks;

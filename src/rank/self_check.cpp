@@ -91,6 +91,12 @@ void SelfChecker::observe(TypedView base, kernels::RowIds ids, kernels::RowLists
   for (std::thread& worker : workers) worker.join();
 }
 
+void SelfChecker::observe_candidates(std::int64_t result_row, TypedView rows, std::span<const GlobalId> ids) {
+  for (std::size_t q = 0; q < result_rows_.size(); ++q)
+    if (result_rows_[q] == result_row)
+      observe_rows(static_cast<std::int64_t>(q), rows, {0, ids}, {0, rows.rows});
+}
+
 void SelfChecker::compare(const comm::Communicator& comm, const io::ResultSlices& written, SelfCheck& total) {
   for (std::size_t q = 0; q < best_.size(); ++q) {
     const std::vector<Entry>& mine = best_[q];

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "comm/communicator.hpp"
@@ -33,6 +35,11 @@ class SelfChecker {
   /// @param lists  that the rows belong to, where there are probes
   /// @par Cost  2 * sample * rows * d flops in double, spread over the threads
   void observe(TypedView base, kernels::RowIds ids, kernels::RowLists lists);
+
+  /// Instead: takes in the rows that alone may be neighbors of one query, of whichever rank.
+  /// @param result_row  one of those that begin() named; others are passed over
+  void observe_candidates(std::int64_t result_row, TypedView rows, std::span<const GlobalId> ids);
+  bool is_checked(std::int64_t result_row) const { return std::ranges::count(result_rows_, result_row) > 0; }
 
   /// Ends the pass: merges what all ranks saw, compares with what was written, adds to `total` on root.
   /// Collective over comm.

@@ -70,7 +70,7 @@ Shard ShardLoader::load(io::Range rows) const {
   shard.rows = rows;
   const std::int64_t count = rows.end - rows.begin;
   HeldRows held = base_.dtype() == DType::f64 ? read_narrowed(base_, rows) : read_as_stored(base_, rows);
-  if (base_.has_ids()) {
+  if (with_ids_) {
     shard.ids.resize(static_cast<std::size_t>(count));
     base_.read_ids(rows.begin, rows.end, shard.ids);
     shard.ids_hash = hash_ids(shard.ids, rows.begin);

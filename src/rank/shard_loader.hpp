@@ -30,8 +30,9 @@ struct Shard {
 class ShardLoader {
  public:
   /// @param base  must outlive the loader
-  ShardLoader(const io::VectorSource& base, bool drop_nonfinite)
-      : base_(base), drop_nonfinite_(drop_nonfinite) {}
+  /// @param with_ids  else the file's own ids are not read
+  ShardLoader(const io::VectorSource& base, bool drop_nonfinite, bool with_ids = true)
+      : base_(base), drop_nonfinite_(drop_nonfinite), with_ids_(with_ids && base.has_ids()) {}
 
   /// Reads now. @throws Error{data} naming file and row of a value that is not finite; Error{io}
   Shard load(io::Range rows) const;
@@ -44,6 +45,7 @@ class ShardLoader {
  private:
   const io::VectorSource& base_;
   bool drop_nonfinite_;
+  bool with_ids_;
   std::future<Shard> next_;
 };
 

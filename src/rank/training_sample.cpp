@@ -1,11 +1,12 @@
 #include "rank/training_sample.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "core/convert.hpp"
+#include "core/mixed_bits.hpp"
 #include "rank/finite_rows.hpp"
+#include "rank/unit_length.hpp"
 
 namespace mpishards::rank {
 
@@ -14,14 +15,6 @@ namespace {
 /// A gap between two wanted rows that is read rather than skipped, and the most that is read at once.
 constexpr std::int64_t kGapBytes = 64 << 10;
 constexpr std::int64_t kSpanBytes = 8 << 20;
-
-/// @par Source  Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014 (SplitMix64)
-std::uint64_t mixed(std::uint64_t value) {
-  value += 0x9e3779b97f4a7c15U;
-  value = (value ^ (value >> 30U)) * 0xbf58476d1ce4e5b9U;
-  value = (value ^ (value >> 27U)) * 0x94d049bb133111ebU;
-  return value ^ (value >> 31U);
-}
 
 std::int64_t piece_begin(std::int64_t i, std::int64_t rows, std::int64_t count) {
   return rows / count * i + rows % count * i / count;  // rows * i may be beyond 64 bits
@@ -37,23 +30,12 @@ std::int64_t span_end(const TrainingSample& sample, std::int64_t first, std::int
   return next;
 }
 
-void normalize_rows(MatrixView<float> rows) {
-  for (std::int64_t r = 0; r < rows.rows; ++r) {
-    float* const row = rows.row(r);
-    double square = 0;
-    for (std::int64_t j = 0; j < rows.cols; ++j) square += static_cast<double>(row[j]) * row[j];
-    if (square == 0) continue;  // no direction: similar to nothing
-    const double scale = 1 / std::sqrt(square);
-    for (std::int64_t j = 0; j < rows.cols; ++j) row[j] = static_cast<float>(row[j] * scale);
-  }
-}
-
 }  // namespace
 
 std::int64_t TrainingSample::row(std::int64_t i) const {
   const std::int64_t begin = piece_begin(i, rows_, count_);
   const std::int64_t length = piece_begin(i + 1, rows_, count_) - begin;
-  const std::uint64_t drawn = mixed(kSeed ^ mixed(static_cast<std::uint64_t>(i)));
+  const std::uint64_t drawn = mixed_bits(kSeed ^ mixed_bits(static_cast<std::uint64_t>(i)));
   return begin + static_cast<std::int64_t>(drawn % static_cast<std::uint64_t>(length));
 }
 
@@ -90,7 +72,7 @@ Matrix read_sample(const io::VectorSource& base, const TrainingSample& sample, i
     }
     first = next;
   }
-  if (metric == Metric::cosine) normalize_rows(rows.as<float>());
+  if (metric == Metric::cosine) to_unit_length(rows.as<float>());
   return rows;
 }
 

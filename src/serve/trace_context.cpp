@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <random>
 
+#include "core/mixed_bits.hpp"
+
 namespace mpishards::serve {
 namespace {
 
@@ -25,14 +27,6 @@ std::string hex(std::uint64_t value) {
   return std::string(16 - text.size(), '0') + text;
 }
 
-/// The finaliser of SplitMix64: every bit of the input moves every bit of the output.
-std::uint64_t mixed(std::uint64_t value) {
-  value += 0x9e3779b97f4a7c15;
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111eb;
-  return value ^ (value >> 31);
-}
-
 std::uint64_t process_seed() {
   static const std::uint64_t seed = [] {
     std::random_device device;
@@ -45,7 +39,7 @@ std::uint64_t process_seed() {
 std::uint64_t identity_of(const RequestContext& context) {
   const auto address = reinterpret_cast<std::uintptr_t>(&context);
   const auto time = static_cast<std::uint64_t>(context.begin.time_since_epoch().count());
-  return mixed(mixed(process_seed() ^ address) ^ time);
+  return mixed_bits(mixed_bits(process_seed() ^ address) ^ time);
 }
 
 }  // namespace
@@ -69,7 +63,7 @@ std::optional<TraceContext> parse_traceparent(std::string_view header) {
 TraceContext trace_of(const RequestContext& context) {
   if (auto parent = parse_traceparent(context.traceparent)) return *parent;
   const std::uint64_t identity = identity_of(context);
-  return {hex(mixed(identity ^ process_seed())) + hex(identity | 1), "", false};
+  return {hex(mixed_bits(identity ^ process_seed())) + hex(identity | 1), "", false};
 }
 
 bool is_in_sample(std::string_view trace_id, double ratio) {
@@ -80,7 +74,7 @@ bool is_in_sample(std::string_view trace_id, double ratio) {
 }
 
 std::string span_id_of(const RequestContext& context, int place) {
-  return hex(mixed(identity_of(context) ^ (static_cast<std::uint64_t>(place) << 32)) | 1);
+  return hex(mixed_bits(identity_of(context) ^ (static_cast<std::uint64_t>(place) << 32)) | 1);
 }
 
 }  // namespace mpishards::serve

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "app/command.hpp"
 #include "app/commands/commands.hpp"
 #include "core/error.hpp"
+#include "kernels/index.hpp"
 
 namespace mpishards::app {
 namespace {
@@ -88,7 +90,7 @@ TEST(Plan, holds_the_base_on_the_fewest_ranks) {
   EXPECT_THAT(text, HasSubstr("base 30000000 x 1024 f32 (114.4 GiB)"));
   EXPECT_THAT(text, HasSubstr("ranks: 1 (the fewest"));
   EXPECT_THAT(text, HasSubstr("not a measurement"));
-  EXPECT_THAT(text, HasSubstr("no CUDA engine yet"));
+  EXPECT_THAT(text, HasSubstr("CUDA engine has not yet run on a device"));
   Arguments smaller = kMilvusExample;
   smaller.insert(smaller.end(), {"--memory", "40GiB"});
   EXPECT_THAT(plan_output(smaller), HasSubstr("ranks: 3 (the fewest"));
@@ -134,9 +136,15 @@ TEST(Plan, job_script_asks_for_no_more_than_the_given_memory) {
   EXPECT_THAT(capped, HasSubstr(" --memory 30720MiB "));
 }
 
-TEST(Plan, job_script_is_refused_for_a_device_without_an_engine) {
+TEST(Plan, job_script_asks_for_devices_and_is_refused_without_their_engine) {
   Arguments arguments = kMilvusExample;
   arguments.emplace_back("--sbatch");
+  if (std::ranges::any_of(kernels::index_registry(), [](const auto& row) { return row.engine == "cuda"; })) {
+    const std::string script = plan_output(arguments);
+    EXPECT_THAT(script, HasSubstr("#SBATCH --gpus-per-task=1\n"));
+    EXPECT_THAT(script, HasSubstr(" --engine cuda "));
+    return;
+  }
   try {
     run_plan(arguments, comm::Communicator());
     ADD_FAILURE() << "printed";

@@ -67,7 +67,7 @@ TEST(Convert, through_every_format_and_back_keeps_the_values) {
   const TemporaryFolder folder;
   const std::vector<float> values = ramp(100);
   const std::string start = write_f32(folder / "start.fbin", values);
-  for (const std::string between : {"a.h5:/x/y", "a.npy", "a.fvecs", "a.u8bin", "a.bvecs"}) {
+  for (const std::string between : {"a.h5:/x/y", "a.npy", "a.fvecs", "a.u8bin", "a.bvecs", "a.index"}) {
     ASSERT_EQ(convert({start, folder / between, "--overwrite"}), 0) << between;
     ASSERT_EQ(convert({folder / between, folder / "back.fbin", "--dtype", "f32", "--overwrite"}), 0)
         << between;
@@ -119,12 +119,15 @@ std::string write_with_ids(const std::string& path) {
 
 TEST(Convert, own_ids_go_along_with_their_rows) {
   const TemporaryFolder folder;
-  ASSERT_EQ(convert({write_with_ids(folder / "in.h5"), folder / "out.h5:/x/vectors", "--rows", "10:13"}), 0);
-  const auto source = io::open_source({folder / "out.h5", "/x/vectors"});
-  ASSERT_TRUE(source->has_ids());
-  std::vector<GlobalId> ids(3);
-  source->read_ids(0, 3, ids);
-  EXPECT_EQ(ids, (std::vector<GlobalId>{70, 77, 84}));
+  const std::string in = write_with_ids(folder / "in.h5");
+  for (const std::string out : {"out.h5:/x/vectors", "out.faiss"}) {
+    ASSERT_EQ(convert({in, folder / out, "--rows", "10:13"}), 0);
+    const auto source = io::open_source(io::parse_input_spec(folder / out));
+    ASSERT_TRUE(source->has_ids());
+    std::vector<GlobalId> ids(3);
+    source->read_ids(0, 3, ids);
+    EXPECT_EQ(ids, (std::vector<GlobalId>{70, 77, 84}));
+  }
 }
 
 TEST(Convert, says_that_a_format_has_no_place_for_ids) {

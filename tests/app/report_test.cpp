@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "app/html_page.hpp"
 #include "app/html_report.hpp"
 #include "app/synthetic_summary.hpp"
 
@@ -67,6 +68,21 @@ TEST(ReportNumbers, follow_their_formulas) {
   EXPECT_DOUBLE_EQ(n.candidates_per_query, 25);
   EXPECT_EQ(n.bytes_read, 512'000'000);
   EXPECT_EQ(n.peak_rss_bytes, std::int64_t{653} << 20);
+}
+
+TEST(ReportNumbers, of_codes_count_codes_and_name_no_roof) {
+  rank::SearchSummary summary = synthetic_summary(4);
+  summary.shape.codec = kernels::CodecShape{16, 8};
+  summary.shape.rerank = 7;
+  summary.nprobe = 3;
+  const ReportNumbers n = compute_report_numbers(summary);
+  EXPECT_NEAR(n.codes_per_second, 1e10 / 63, 1);  // 10000 x 1000000
+  EXPECT_EQ(n.flops_per_second, 0);
+  EXPECT_EQ(n.roof_flops_per_second, 0);
+  const std::string text = report_text({}, summary);
+  EXPECT_NE(text.find("codes/s"), std::string::npos);
+  EXPECT_NE(text.find("codes     of 16 bytes a row; 70 candidates a query"), std::string::npos) << text;
+  EXPECT_EQ(text.find("certified"), std::string::npos);
 }
 
 TEST(ReportNumbers, name_the_slowest_rank) {

@@ -25,7 +25,8 @@ ROWS, DIM, QUERIES = 50, 8, 6
 
 # Each rank under a shell that writes its exit code down, and ends after all have done so: the first failure that
 # mpirun sees makes it kill the other ranks.
-RECORD_CODES = """"$@"; code=$?; echo $code >"$CODES/$OMPI_COMM_WORLD_RANK"
+RECORD_CODES = """"$@"; code=$?; own=$OMPI_COMM_WORLD_RANK
+echo $code >"$CODES/.$own"; mv "$CODES/.$own" "$CODES/$own"  # whole at once: the others count the files
 tries=0
 while [ "$(ls "$CODES" | wc -l)" -lt "$OMPI_COMM_WORLD_SIZE" ] && [ $tries -lt 600 ]; do
   sleep 0.05; tries=$((tries + 1))

@@ -311,7 +311,11 @@ def test_plan_prints_a_job_script(command, tmp_path):
 
 def test_plan_prints_no_job_script_that_this_program_cannot_carry_out(command):
     line = [command("plan"), "--rows", "30M", "--dim", 1024, "--queries", "10k", "--device", "h200", "--sbatch"]
-    assert_says(support.run(line), UNAVAILABLE, "--device cpu")
+    result = support.run(line)
+    if "/cuda" in support.run([command("doctor")]).stdout:
+        assert result.code == 0 and "--gpus-per-task=1" in result.stdout and "--engine cuda" in result.stdout, result
+    else:
+        assert_says(result, UNAVAILABLE, "--device cpu")
 
 
 def test_bench_has_one_row_for_each_shape(command):

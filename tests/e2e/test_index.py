@@ -9,6 +9,7 @@ import interrupted_job
 import numpy as np
 import pytest
 import support
+from list_oracle import best, rows_by_list, scores
 
 USAGE, DATA, MISSING, CONFIG = 64, 65, 66, 78
 ROWS, QUERIES, DIM, LISTS, K = 3000, 120, 13, 24, 7
@@ -28,36 +29,6 @@ def folder(tmp_path_factory):
                              "--shards", 3, "--threads", 1, "-o", folder / metric, "-q"])
         assert built.code == 0, built
     return folder
-
-
-def rows_by_list(directory):
-    """Centroids, and for every list the vectors and ids of its rows, as float64."""
-    with h5py.File(directory / "lists.h5") as file:
-        centroids, starts = file["centroids"][:].astype(np.float64), file["list_starts"][:]
-    vectors, ids = [], []
-    for path in sorted(directory.glob("shard-*.h5")):
-        with h5py.File(path) as file:
-            vectors.append(file["train"][:].astype(np.float64))
-            ids.append(file["ids"][:])
-    vectors, ids = np.concatenate(vectors), np.concatenate(ids)
-    cuts = list(zip(starts[:-1], starts[1:]))
-    return centroids, [vectors[a:b] for a, b in cuts], [ids[a:b] for a, b in cuts]
-
-
-def scores(metric, query, rows):
-    if metric == "l2":
-        return ((rows - query) ** 2).sum(axis=1)
-    products = rows @ query
-    if metric == "ip":
-        return products
-    lengths = np.sqrt((rows * rows).sum(axis=1) * (query @ query))
-    return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
-
-
-def best(metric, values, ids, k):
-    rounded = values.astype(np.float32)
-    order = np.lexsort((ids, rounded if metric == "l2" else -rounded))[:k]
-    return ids[order], rounded[order]
 
 
 def truth(folder, metric, nprobe):
@@ -160,6 +131,20 @@ def test_killed_between_batches_the_same_line_goes_on(folder, tmp_path):
     assert support.payload(output) == support.payload(tmp_path / "whole.h5")
 
 
+def test_what_a_stream_has_left_is_found_on_whichever_rank_holds_it(folder, tmp_path):
+    support.search(line(folder, "l2", tmp_path / "whole.h5", "--nprobe", 3))
+    output = tmp_path / "out.h5"
+    job = ["search", *line(folder, "l2", output, "--nprobe", 3)]
+    streamed = [*job, "--memory", "240KiB", "--batch", 64, "--checkpoint", 0]
+    process = interrupted_job.launch_held(interrupted_job.build_library(tmp_path), streamed, output, 2, "checkpoint", 1)
+    for pid in support.child_pids(process):
+        os.kill(pid, 9)
+    interrupted_job.end_of(process, tmp_path)
+    result = support.run(job, np=3)  # the rest of the base fits into memory
+    assert result.code == 0 and "resumed 1 time(s)" in result.stdout, result
+    assert support.payload(output) == support.payload(tmp_path / "whole.h5")
+
+
 def flip_a_byte_of(path, data_set):
     with h5py.File(path, "r+") as file:
         rows = file[data_set][:]
@@ -198,6 +183,38 @@ def test_what_makes_no_sense_is_refused(folder, tmp_path, more, says):
 def test_commands_that_do_not_take_an_index_say_so(folder, tmp_path, command, more):
     result = support.run([command, "--base", folder / "l2", *more, "-o", tmp_path / "out.h5"])
     assert result.code == USAGE and "is an index" in support.complaints(result)[0], result
+
+
+@pytest.mark.parametrize("line_of", [
+    lambda index, base: ["search", "--base", index, "--base", base, "--queries", base, "-o", "none.h5"],
+    lambda index, base: ["serve", "--collection", f"docs={index}", "--listen", "127.0.0.1:0"]],
+                         ids=["two bases", "serve"])
+def test_an_index_where_files_are_wanted_is_named(folder, line_of):
+    result = support.run(line_of(folder / "l2", folder / "base.h5"))
+    assert result.code == USAGE and "is an index directory" in result.stdout + result.stderr, result
+
+
+def test_info_says_what_an_index_is(folder):
+    described = json.loads(support.run(["info", folder / "l2", "--json"]).stdout)["files"][0]
+    index = described["index"]
+    with h5py.File(folder / "l2" / "lists.h5") as lists:
+        sizes = np.diff(lists["list_starts"][:])
+    assert (index["type"], index["metric"], index["lists"]) == ("ivf", "l2", len(sizes))
+    assert index["rows"] == sizes.sum() and index["cols"] == DIM
+    assert (index["smallest_list"], index["largest_list"]) == (sizes.min(), sizes.max())
+    plain = support.run(["info", folder / "l2"])
+    assert plain.code == 0 and f"index ivf  {sizes.sum()} x {DIM}" in plain.stdout
+    damaged = folder / "damaged-info"
+    shutil.copytree(folder / "l2", damaged)
+    (damaged / "lists.h5").write_bytes(b"no lists")
+    result = support.run(["info", damaged])
+    assert result.code == DATA and "lists.h5" in support.complaints(result)[0]
+
+
+def test_one_query_finds_its_lists_and_tells_no_recall(folder, tmp_path):
+    result = support.search(line(folder, "l2", tmp_path / "out.h5", "--queries-range", "5:6", "--json"))
+    assert json.loads(result.stdout)["lists"]["recall"] is None
+    assert "recall" not in support.attributes(tmp_path / "out.h5")
 
 
 def test_a_plain_base_has_no_lists(folder, tmp_path):

@@ -1,5 +1,6 @@
 # Every header compiles alone, and a second time in the same file: what it uses it includes, and its guard works.
 file(GLOB_RECURSE HEADERS CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/src/*.hpp")
+list(FILTER HEADERS EXCLUDE REGEX "\\.inl\\.hpp$")  # bodies for several including files, see their first lines
 if(NOT MPISHARDS_HAVE_CUDA)
   list(FILTER HEADERS EXCLUDE REGEX "^kernels/cuda/")
 endif()

@@ -67,7 +67,7 @@ Hdf5DatasetPlan float_plan(std::vector<hsize_t> dims) {
 
 TEST(BadFile, any_format_says_what_is_there_instead) {
   const TemporaryFolder folder;
-  for (const char* name : {"a.h5", "a.fbin", "a.bvecs", "a.npy"}) {
+  for (const char* name : {"a.h5", "a.fbin", "a.bvecs", "a.npy", "a.index"}) {
     const std::string path = folder / name;
     expect_refused(ErrorKind::input_missing, {path, ""}, path, "No such file");
     ASSERT_EQ(::mkdir(path.c_str(), 0777), 0);

@@ -38,7 +38,7 @@ class IndexDirectory : public testing::Test {
     files.write_starts(std::vector<std::int64_t>{0, 4, 5});
     files.write_labels(0, std::vector<std::int32_t>{0, 1, 0, 0, 0});
     files.sync();
-    remove_labels(directory_);
+    remove_build_files(directory_);
     manifest_ = {.type = "ivf",
                  .metric = Metric::ip,
                  .rows = 5,
@@ -120,11 +120,38 @@ TEST_F(IndexDirectory, every_flipped_bit_of_the_manifest_is_noticed) {
 
 TEST_F(IndexDirectory, another_version_is_refused_by_its_number) {
   std::string text = test::bytes_of(path_of("manifest.json"));
-  const std::string before = "\"version\": 1";
-  text.replace(text.find(before), before.size(), "\"version\": 2");
+  const std::string before = "\"version\": 2";
+  text.replace(text.find(before), before.size(), "\"version\": 4");
   rewrite("manifest.json", text);
   expect_error(
-      ErrorKind::data, [&] { read_index(directory_); }, "version 2", "version 1");
+      ErrorKind::data, [&] { read_index(directory_); }, "manifest.json", "version 4", "versions 2 and 3");
+}
+
+TEST_F(IndexDirectory, says_what_faiss_built_of_each_shard) {
+  const std::string files[] = {faiss_path(directory_, 0), faiss_path(directory_, 1)};
+  rewrite("shard-00000.faiss", "abc");
+  rewrite("shard-00001.faiss", "defg");
+  const IndexFaiss faiss = {"IVF4,Flat", "nprobe", 4, 512};
+  change([&](IndexManifest& manifest) {
+    manifest.type = "faiss";
+    manifest.nlist = 1;
+    manifest.faiss = faiss;
+    for (std::size_t s = 0; s < 2; ++s) {
+      manifest.shards[s].faiss_bytes = static_cast<std::int64_t>(3 + s);
+      manifest.shards[s].faiss_hash = hash_file(files[s]);
+    }
+  });
+  const IndexManifest read = read_index(directory_);
+  EXPECT_EQ(read.faiss, faiss);
+  EXPECT_EQ(read.shards[1].faiss_bytes, 4);
+  EXPECT_EQ(read.shards[1].faiss_hash, hash_file(files[1]));
+  EXPECT_NE(test::bytes_of(path_of("manifest.json")).find("\"version\": 3"), std::string::npos);
+  rewrite("shard-00001.faiss", "def");
+  expect_error(
+      ErrorKind::data, [&] { read_index(directory_); }, files[1], "3 bytes, expected 4");
+  std::filesystem::remove(files[0]);
+  expect_error(
+      ErrorKind::input_missing, [&] { read_index(directory_); }, files[0]);
 }
 
 TEST_F(IndexDirectory, no_index_is_refused) {
@@ -172,6 +199,50 @@ TEST_F(IndexDirectory, numbers_that_contradict_each_other_are_refused) {
   change([](IndexManifest& m) { m.nlist = 3; });
   expect_error(
       ErrorKind::data, [&] { read_lists(directory_, read_index(directory_)); }, "lists.h5");
+}
+
+TEST(IndexCodes, are_read_as_they_were_written_across_shards) {
+  const test::TemporaryFolder folder;
+  const std::string directory = folder / "index";
+  std::filesystem::create_directory(directory);
+  IndexShape shape = kShape;
+  shape.codes = {.codec = "pq2", .code_bytes = 2, .parameter_rows = 4};
+  IndexFiles files(IndexLayout::deserialize(create_index_files(directory, shape).serialize()));
+  EXPECT_EQ(files.shape().codes, shape.codes);
+  std::vector<std::byte> codes(10);
+  for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::byte>(i + 40);
+  std::vector<float> parameters(12);
+  std::iota(parameters.begin(), parameters.end(), 0.5F);
+  files.write_codes(0, codes);
+  files.write_codec({parameters.data(), 4, 3});
+  files.write_starts(std::vector<std::int64_t>{0, 4, 5});
+  files.sync();
+  std::vector<std::byte> part(6);
+  files.read_codes(1, part);
+  EXPECT_TRUE(std::ranges::equal(part, std::span(codes).subspan(2, 6)));
+
+  IndexManifest manifest;
+  manifest.type = "ivf";
+  manifest.rows = 5;
+  manifest.d = 3;
+  manifest.dtype = DType::f16;
+  manifest.nlist = 2;
+  manifest.codes = shape.codes;
+  manifest.lists_hash = hash_file(lists_path(directory));
+  const IndexLists lists = read_lists(directory, manifest);
+  EXPECT_TRUE(std::ranges::equal(std::span(lists.codec.view().as<float>().data, 12), parameters));
+  manifest.shards = {{shard_file_name(0), 0, 3}, {shard_file_name(1), 3, 2}};
+  const std::vector<InputSpec> inputs = index_code_inputs(directory, manifest);
+  const auto source = open_sources(inputs);
+  EXPECT_EQ(source->rows(), 5);
+  EXPECT_EQ(source->dtype(), DType::u8);
+  EXPECT_TRUE(std::ranges::equal(std::span(source->read_matrix(0, 5).data(), 10), codes));
+}
+
+TEST_F(IndexDirectory, codes_that_contradict_themselves_are_damage) {
+  change([](IndexManifest& m) { m.codes.codec = "sq8"; });
+  expect_error(
+      ErrorKind::data, [&] { read_index(directory_); }, "manifest.json", "codes 'sq8' of 0 bytes");
 }
 
 TEST(IndexShape, shards_cover_the_rows_and_differ_by_one_row_at_most) {

@@ -317,7 +317,8 @@ TEST(Concatenate, refuses_files_that_differ) {
 TEST(VectorFormats, are_listed_once_each) {
   std::string suffixes;
   for (const FormatRow& row : vector_formats()) suffixes += std::string(row.suffix) + " ";
-  EXPECT_EQ(suffixes, ".h5 .hdf5 .he5 .hdf .fbin .u8bin .i8bin .ibin .fvecs .bvecs .ivecs .npy ");
+  EXPECT_EQ(suffixes,
+            ".h5 .hdf5 .he5 .hdf .fbin .u8bin .i8bin .ibin .fvecs .bvecs .ivecs .npy .index .faiss ");
 }
 
 }  // namespace

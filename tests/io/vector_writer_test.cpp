@@ -40,7 +40,8 @@ std::vector<Output> outputs() {
     all.push_back({"a.h5", "some/group/x", dtype});
     if (dtype != DType::bf16) all.push_back({"a.npy", "", dtype});
   }
-  for (const char* name : {"a.fbin", "a.u8bin", "a.i8bin", "a.ibin", "a.fvecs", "a.bvecs", "a.ivecs"})
+  for (const char* name :
+       {"a.fbin", "a.u8bin", "a.i8bin", "a.ibin", "a.fvecs", "a.bvecs", "a.ivecs", "a.index"})
     all.push_back({name, "", implied_dtype(name, DType::i64)});
   return all;
 }

@@ -140,8 +140,8 @@ TEST(Cut, keeps_rows_whose_distance_rounds_to_the_same_float) {
   const Certificate certificate(Metric::l2, d, 4.0, 10.0);
   for (const float distance : {0.0f, 1e-45f, 1e-30f, 0.25f, 1.0f, 3.0e7f}) {
     const double same_score = (4.0 - static_cast<double>(distance) * (1 + 0x1p-24)) / 2;
-    EXPECT_LE(certificate.cut_from_distance(distance), same_score) << distance;
-    EXPECT_GT(certificate.cut_from_distance(distance),
+    EXPECT_LE(certificate.cut().from_distance(distance), same_score) << distance;
+    EXPECT_GT(certificate.cut().from_distance(distance),
               (4.0 - static_cast<double>(distance) * (1 + 0x1p-19)) / 2 - 1e-12)
         << distance;
   }
@@ -149,10 +149,10 @@ TEST(Cut, keeps_rows_whose_distance_rounds_to_the_same_float) {
 
 TEST(Cut, excludes_nothing_once_distances_are_infinite) {
   const float infinity = std::numeric_limits<float>::infinity();
-  EXPECT_EQ(Certificate(Metric::l2, 4, 1.0, 1.0).cut_from_distance(infinity), -infinity);
-  EXPECT_EQ(Certificate(Metric::ip, 4, 1.0, 1.0).cut_from_distance(-infinity), -infinity);
-  EXPECT_EQ(Certificate(Metric::cosine, 4, 1.0, 1.0).cut_from_distance(-infinity), -infinity);
-  EXPECT_LT(Certificate(Metric::ip, 4, 1.0, 1.0).cut_from_distance(infinity),
+  EXPECT_EQ(Certificate(Metric::l2, 4, 1.0, 1.0).cut().from_distance(infinity), -infinity);
+  EXPECT_EQ(Certificate(Metric::ip, 4, 1.0, 1.0).cut().from_distance(-infinity), -infinity);
+  EXPECT_EQ(Certificate(Metric::cosine, 4, 1.0, 1.0).cut().from_distance(-infinity), -infinity);
+  EXPECT_LT(Certificate(Metric::ip, 4, 1.0, 1.0).cut().from_distance(infinity),
             std::numeric_limits<float>::max());
 }
 

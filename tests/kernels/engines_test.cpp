@@ -16,8 +16,10 @@ TEST(Engines, auto_makes_the_cpu_index) {
   EXPECT_EQ(index->description().substr(0, 4), "cpu ");
 }
 
-TEST(Engines, cuda_is_unavailable_until_it_is_built) {
+TEST(Engines, cuda_is_unavailable_without_a_device) {
   EXPECT_EQ(resolve_engine("cuda"), "cuda");
+  std::string why_none;
+  if (!list_gpus(why_none).empty()) GTEST_SKIP() << "there is a device";
   test::expect_error(ErrorKind::unavailable, [] { make_index("flat", "cuda", Metric::l2, {}); });
 }
 
@@ -45,6 +47,23 @@ TEST(Devices, an_empty_list_says_why) {
     EXPECT_EQ(device.uuid.size(), 40u);
     EXPECT_GT(device.memory_bytes, 0);
   }
+}
+
+TEST(Devices, are_dealt_out_in_turn) {
+  EXPECT_EQ(device_place(0, 3, 0).device, 0);
+  EXPECT_EQ(device_place(0, 3, 0).ranks, 1);
+  for (const int host_ranks : {1, 2, 3, 4, 7, 8})
+    for (const int n_devices : {1, 2, 3, 4, 8}) {
+      std::vector<int> ranks(8, 0);
+      for (int rank = 0; rank < host_ranks; ++rank)
+        ++ranks[static_cast<std::size_t>(device_place(rank, host_ranks, n_devices).device)];
+      for (int rank = 0; rank < host_ranks; ++rank) {
+        const DevicePlace place = device_place(rank, host_ranks, n_devices);
+        EXPECT_LT(place.device, n_devices);
+        EXPECT_EQ(place.ranks, ranks[static_cast<std::size_t>(place.device)])
+            << rank << " of " << host_ranks << " on " << n_devices;
+      }
+    }
 }
 
 }  // namespace

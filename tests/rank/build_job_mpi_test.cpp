@@ -13,6 +13,8 @@
 
 #include "core/convert.hpp"
 #include "core/error.hpp"
+#include "io/faiss_layout.hpp"
+#include "io/faiss_writer.hpp"
 #include "io/index_directory.hpp"
 #include "io/vector_source.hpp"
 #include "io/vector_writer.hpp"
@@ -191,6 +193,65 @@ TEST_F(BuildJobTest, a_flat_index_is_the_base_in_its_order) {
   const Matrix a = stored->read_matrix(0, kRows);
   const Matrix b = base->read_matrix(0, kRows);
   EXPECT_EQ(std::memcmp(a.data(), b.data(), a.bytes()), 0);
+}
+
+/// A FAISS file of lists of every length, with ids in no order.
+std::string write_faiss_lists(const std::string& path, std::int64_t repeated_id) {
+  const std::vector<float> values = exact_vectors::make(kRows, kD, 5);
+  const std::vector<float> means = exact_vectors::make(kLists, kD, 6);
+  io::IndexLists lists{.centroids = Matrix(DType::f32, kLists, kD), .codec = {}, .starts = {0}};
+  std::ranges::copy(means, lists.centroids.as<float>().data);
+  for (std::int64_t l = 1; l < kLists; ++l)
+    lists.starts.push_back(l == 4 ? lists.starts.back() : 17 * l * l / 2);
+  lists.starts.push_back(kRows);
+  const auto writer = io::create_faiss_lists(path, Metric::ip, lists);
+  writer->append(reinterpret_cast<const std::byte*>(values.data()), kRows);
+  std::vector<GlobalId> ids(kRows);
+  for (std::int64_t i = 0; i < kRows; ++i) ids[static_cast<std::size_t>(i)] = 7 * i * 389 % (7 * kRows);
+  ids[1000] = repeated_id < 0 ? ids[1000] : repeated_id;
+  writer->append_ids(ids);
+  writer->close();
+  return path;
+}
+
+TEST_F(BuildJobTest, takes_lists_rows_and_ids_of_a_faiss_file_as_they_are) {
+  const std::string path = folder_ + "/faiss.index";
+  if (comm_.is_root()) write_faiss_lists(path, -1);
+  comm_.barrier();
+  SearchJobConfig config = config_of(path, "imported");
+  config.build = IndexBuild{.shards = 3, .imports = true};
+  config.metric = Metric::ip;
+  expect_same_bytes(config, config);
+  if (!comm_.is_root()) return;
+  const io::IndexManifest manifest = io::read_index(config.output);
+  const io::IndexLists lists = io::read_lists(config.output, manifest);
+  const io::FaissLayout layout = io::read_faiss_layout(path);
+  const io::IndexLists wanted = io::read_faiss_lists(path, layout);
+  EXPECT_EQ(lists.starts, wanted.starts);
+  EXPECT_EQ(std::memcmp(lists.centroids.data(), wanted.centroids.data(), lists.centroids.bytes()), 0);
+  const auto stored = io::open_sources(io::index_inputs(config.output, manifest));
+  const auto base = io::open_sources(config.base);
+  const Matrix a = stored->read_matrix(0, kRows);
+  EXPECT_EQ(std::memcmp(a.data(), base->read_matrix(0, kRows).data(), a.bytes()), 0);
+  std::vector<GlobalId> ids(kRows);
+  std::vector<GlobalId> wanted_ids(kRows);
+  stored->read_ids(0, kRows, ids);
+  base->read_ids(0, kRows, wanted_ids);
+  EXPECT_EQ(ids, wanted_ids);
+}
+
+TEST_F(BuildJobTest, refuses_a_faiss_file_with_an_id_that_is_there_twice) {
+  const std::string path = folder_ + "/faiss.index";
+  if (comm_.is_root()) write_faiss_lists(path, 0);
+  comm_.barrier();
+  SearchJobConfig config = config_of(path, "imported");
+  config.build = IndexBuild{.imports = true};
+  test::expect_error(
+      ErrorKind::data, [&] { run_build_job(config, comm_, {}); }, path + " row 0 ", "row 1000 ",
+      "same id, 0");
+  if (comm_.is_root()) {
+    EXPECT_FALSE(io::exists(folder_ + "/imported.partial"));
+  }
 }
 
 TEST_F(BuildJobTest, refuses_what_cant_be_built) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "support/expect_error.hpp"
 
 namespace mpishards::rank {
@@ -126,6 +128,24 @@ TEST(JobPlan, looking_into_some_lists_costs_their_share_and_the_centroids) {
   const JobPlan streamed = plan_job(shape);
   EXPECT_GT(streamed.groups, 1);
   EXPECT_LE(streamed.memory_bytes, shape.memory_bytes);
+}
+
+TEST(JobPlan, codes_take_the_place_of_the_rows) {
+  JobShape shape = shape_of(1'000'000, 96, 10'000, 2, 4 * kGiB);
+  shape.lists = 1000;
+  shape.nprobe = 10;
+  const JobPlan rows = plan_job(shape);
+  shape.codec = kernels::CodecShape{24, 8};
+  shape.rerank = 5;
+  EXPECT_EQ(shape.searched_k(), 5 * shape.k);
+  const JobPlan codes = plan_job(shape);
+  EXPECT_LT(codes.memory_bytes, rows.memory_bytes / 3);
+  EXPECT_EQ(codes.read_bytes, 1'000'000 * 24 + 10'000 * (shape.searched_k() * (96 * 4 + 8) + 96 * 4));
+  EXPECT_DOUBLE_EQ(codes.flops, 1e4 * (2.0 * (1000 + 5.0 * static_cast<double>(shape.k)) * 96 + 10'000 * 24));
+  shape.rerank = std::numeric_limits<std::int64_t>::max();
+  EXPECT_EQ(shape.searched_k(), shape.rows);
+  shape.k = 2'000'000;
+  EXPECT_EQ(shape.searched_k(), shape.k);
 }
 
 }  // namespace

@@ -40,11 +40,27 @@ TEST(TrainingSample, of_very_many_rows_stays_within_them) {
 TEST(IndexSpec, knows_its_types) {
   EXPECT_EQ(parse_index_spec("flat"), (IndexSpec{"flat", 1}));
   EXPECT_EQ(parse_index_spec("ivf1024"), (IndexSpec{"ivf", 1024}));
+  EXPECT_EQ(parse_index_spec("faiss:IVF16,PQ8"), (IndexSpec{"faiss", 1, "", "IVF16,PQ8"}));
+  EXPECT_FALSE(parse_index_spec("faiss:IVF16,PQ8").has_lists());
+  test::expect_error(
+      ErrorKind::usage, [] { parse_index_spec("faiss:"); }, "faiss:HNSW32");
   for (const char* text :
-       {"", "ivf", "ivf0", "ivf-1", "ivf1x", "ivf1024,sq8", "flat1", "ivf99999999999", "IVF8"})
+       {"", "ivf", "ivf0", "ivf-1", "ivf1x", "flat,sq8", "flat1", "ivf99999999999", "IVF8"})
     test::expect_error(
         ErrorKind::usage, [&] { parse_index_spec(text); }, "'" + std::string(text) + "'", "flat",
         "ivf<lists>");
+}
+
+TEST(IndexSpec, knows_its_codecs) {
+  EXPECT_EQ(parse_index_spec("ivf8,pq16x4"), (IndexSpec{"ivf", 8, "pq16x4"}));
+  EXPECT_TRUE(parse_codec("sq8").is_scalar());
+  EXPECT_EQ(parse_codec("pq16"), (kernels::CodecShape{16, 8}));
+  EXPECT_EQ(parse_codec("pq16x4"), (kernels::CodecShape{16, 4}));
+  for (const char* text : {"", "sq4", "pq", "pq0", "pqx4", "pq-3", "pq16x8", "pq16x", "pq99999999999"})
+    test::expect_error(
+        ErrorKind::usage, [&] { parse_codec(text); }, "'" + std::string(text) + "'", "sq8", "pq<parts>x4");
+  test::expect_error(
+      ErrorKind::usage, [] { parse_index_spec("ivf8,sq4"); }, "'sq4'");
 }
 
 }  // namespace

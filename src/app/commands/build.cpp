@@ -54,7 +54,7 @@ void print_summary(const BatchOptions& options, const rank::BuildSummary& summar
 int run_build(const Arguments& arguments, const comm::Communicator& world) {
   const BatchCommand command = {
       .kind = BatchKind::build,
-      .usage = "--base FILE... --index SPEC -o DIR [options]",
+      .usage = "[--base FILE... --index SPEC | --import FILE.index] -o DIR [options]",
       .description =
           "Builds an index of a base, on all ranks of an MPI job: a folder with a manifest and shards that "
           "any\n"
@@ -62,7 +62,9 @@ int run_build(const Arguments& arguments, const comm::Communicator& world) {
           "same line continues. Options are also keys of the --job file (TOML) and environment variables, "
           "as\n"
           "for mpishards search.",
-      .example = "mpirun -n 4 mpishards build --base emb.h5:/train --index ivf1024 --metric l2 -o emb.index"};
+      .example =
+          "mpirun -n 4 mpishards build --base emb.h5:/train --index ivf1024 --metric l2 -o emb.index\n"
+          "  mpishards build --import faiss.index -o emb.index"};
   const std::optional<BatchOptions> options = read_batch_options(command, arguments, world);
   if (!options) return 0;
   if (options->dry_run) return print_dry_run(*options, world);

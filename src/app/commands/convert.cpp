@@ -1,7 +1,3 @@
-#include <unistd.h>
-
-#include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,12 +7,11 @@
 #include "app/claim_output.hpp"
 #include "app/cli.hpp"
 #include "app/commands/commands.hpp"
+#include "app/copy_vectors.hpp"
+#include "app/index_export.hpp"
 #include "app/options.hpp"
-#include "app/progress.hpp"
-#include "core/convert.hpp"
 #include "core/error.hpp"
-#include "core/narrow.hpp"
-#include "core/timer.hpp"
+#include "io/faiss_layout.hpp"
 #include "io/vector_source.hpp"
 #include "io/vector_writer.hpp"
 
@@ -24,54 +19,16 @@ namespace mpishards::app {
 
 namespace {
 
-constexpr std::int64_t kBlockBytes = std::int64_t{32} << 20;
-constexpr double kSecondsBeforeProgress = 2;
-
-double as_double(DType dtype, const std::byte* element) {
-  double value = 0;
-  convert_elements(dtype, element, DType::f64, reinterpret_cast<std::byte*>(&value), 1);
-  return value;
-}
-
-/// Why one element has no place in `to`; empty if it has one. Finite values must stay finite.
-std::string misfit(DType from, const std::byte* element, DType to) {
-  std::byte converted[8];
-  const double value = as_double(from, element);
-  try {
-    convert_elements(from, element, to, converted, 1);
-  } catch (const Error&) {
-    return std::to_string(value);
-  }
-  return std::isfinite(value) && !std::isfinite(as_double(to, converted)) ? std::to_string(value) : "";
-}
-
-/// Names the first value of a block that has no place in `to`. @return only if there is none
-void refuse_misfits(const io::VectorSource& source, const Matrix& block, std::int64_t first_row, DType to) {
-  const TypedView view = block.view();
-  const std::size_t element = size_bytes(view.dtype);
-  for (std::int64_t row = 0; row < view.rows; ++row)
-    for (std::int64_t col = 0; col < view.cols; ++col) {
-      const std::string value =
-          misfit(view.dtype, view.row(row) + static_cast<std::size_t>(col) * element, to);
-      if (!value.empty())
-        throw Error(ErrorKind::data, source.describe_row(first_row + row) + ": value " + value +
-                                         " in column " + std::to_string(col) + " has no place in " +
-                                         std::string(to_string(to)) +
-                                         "; write another dtype, such as f32, to a file that holds it");
-    }
-}
-
-Matrix converted(const io::VectorSource& source, const Matrix& block, std::int64_t first_row, DType to) {
-  Matrix out(to, block.rows(), block.cols());
-  try {
-    convert_elements(block.dtype(), block.data(), to, out.data(), block.rows() * block.cols());
-  } catch (const Error&) {
-    refuse_misfits(source, block, first_row, to);
-    throw;
-  }
-  if (block.dtype() != to && first_nonfinite_row(out.view())) refuse_misfits(source, block, first_row, to);
-  return out;
-}
+/// What was written.
+struct Written {
+  std::string in;
+  std::string out;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  DType dtype = DType::f32;
+  bool with_ids = false;
+  std::int64_t lists = 0;  // of an index
+};
 
 io::Range rows_to_convert(const cxxopts::ParseResult& options, const io::VectorSource& source) {
   if (options.count("rows") == 0) return {0, source.rows()};
@@ -95,34 +52,80 @@ bool takes_ids(const io::VectorSource& source, const io::InputSpec& out) {
   return false;
 }
 
-void copy_ids(const io::VectorSource& source, io::Range rows, io::VectorWriter& writer) {
-  constexpr std::int64_t kIdsAtOnce = 1 << 20;
-  std::vector<GlobalId> ids;
-  for (std::int64_t begin = rows.begin; begin < rows.end; begin += kIdsAtOnce) {
-    const std::int64_t end = std::min(begin + kIdsAtOnce, rows.end);
-    ids.resize(narrow<std::size_t>(end - begin));
-    source.read_ids(begin, end, ids);
-    writer.append_ids(ids);
-  }
+/// What a FAISS file that is written compares by: as said, else as a FAISS file that is read.
+Metric metric_to_write(const cxxopts::ParseResult& options, const io::InputSpec& in,
+                       const io::InputSpec& out) {
+  if (options.count("metric") == 0)
+    return io::is_faiss_path(out.path) && io::is_faiss_path(in.path) ? io::read_faiss_layout(in.path).metric
+                                                                     : Metric::l2;
+  if (!io::is_faiss_path(out.path))
+    throw Error(ErrorKind::usage, "--metric is for a FAISS file; " + out.path + " has none, leave it out");
+  return metric_from_string(options["metric"].as<std::string>());
 }
 
-void copy_rows(const io::VectorSource& source, io::Range rows, DType dtype, io::VectorWriter& writer) {
-  const bool on_terminal = isatty(STDERR_FILENO) != 0;
-  const double start = steady_seconds();
-  bool shown = false;
-  const std::int64_t step = std::max<std::int64_t>(1, kBlockBytes / (source.cols() * 8));
-  for (std::int64_t begin = rows.begin; begin < rows.end; begin += step) {
-    const std::int64_t end = std::min(begin + step, rows.end);
-    const Matrix out = converted(source, source.read_matrix(begin, end), begin, dtype);
-    writer.append(out.data(), end - begin);
-    const double elapsed = steady_seconds() - start;
-    if (!on_terminal || elapsed < kSecondsBeforeProgress) continue;
-    const double done = static_cast<double>(end - rows.begin) / static_cast<double>(rows.end - rows.begin);
-    std::fprintf(stderr, "\r%5.1f %%  ETA %s   ", 100 * done,
-                 format_duration(elapsed * (1 - done) / done).c_str());
-    shown = true;
+Written convert_file(const io::InputSpec& in, const io::InputSpec& out, const cxxopts::ParseResult& options) {
+  io::probe_in_child(in);
+  const std::unique_ptr<io::VectorSource> source = io::open_source(in);
+  const io::Range rows = rows_to_convert(options, *source);
+  const DType dtype = options.count("dtype") > 0 ? dtype_from_string(options["dtype"].as<std::string>())
+                                                 : io::implied_dtype(out.path, source->dtype());
+  const Metric metric = metric_to_write(options, in, out);
+  const bool unit_length = metric == Metric::cosine;
+  const bool with_ids = takes_ids(*source, out);
+  const io::OutputLock lock = claim_output({out.path, {out.path}, {in.path}});
+  const std::unique_ptr<io::VectorWriter> writer =
+      io::create_vector_file(out, rows.end - rows.begin, source->cols(), dtype,
+                             options.count("overwrite") > 0, with_ids, unit_length ? Metric::ip : metric);
+  if (unit_length) say_unit_length(out.path);
+  copy_vectors(
+      {.source = *source, .rows = rows, .dtype = dtype, .with_ids = with_ids, .unit_length = unit_length},
+      *writer);
+  writer->close();
+  return {.in = source->name(),
+          .out = io::to_string(out),
+          .rows = rows.end - rows.begin,
+          .cols = source->cols(),
+          .dtype = dtype,
+          .with_ids = with_ids};
+}
+
+Written convert_index(const std::string& directory, const io::InputSpec& out,
+                      const cxxopts::ParseResult& options) {
+  if (!io::is_faiss_path(out.path))
+    throw Error(ErrorKind::usage, directory + " is an index directory, of which a FAISS file is made; end " +
+                                      out.path + " in .index or .faiss, or name one of its shard files");
+  for (const char* name : {"rows", "dtype", "metric"})
+    if (options.count(name) > 0)
+      throw Error(ErrorKind::usage, std::string("--") + name + " is for vector files; " + directory +
+                                        " is an index, which goes whole and as it is; leave it out");
+  const io::IndexManifest index = export_index(directory, out.path, options.count("overwrite") > 0);
+  return {.in = directory,
+          .out = out.path,
+          .rows = index.rows,
+          .cols = index.d,
+          .dtype = DType::f32,
+          .with_ids = true,
+          .lists = index.nlist};
+}
+
+void print(const Written& written, bool as_json) {
+  if (as_json) {
+    std::printf("%s\n", nlohmann::json({{"schema", "mpishards.convert/1"},
+                                        {"in", written.in},
+                                        {"out", written.out},
+                                        {"rows", written.rows},
+                                        {"cols", written.cols},
+                                        {"dtype", to_string(written.dtype)},
+                                        {"ids", written.with_ids},
+                                        {"lists", written.lists}})
+                            .dump(2)
+                            .c_str());
+    return;
   }
-  if (shown) std::fputc('\n', stderr);
+  const std::string lists = written.lists > 0 ? ", " + std::to_string(written.lists) + " lists" : "";
+  std::printf("%s: %lld x %lld %s%s%s\n", written.out.c_str(), static_cast<long long>(written.rows),
+              static_cast<long long>(written.cols), std::string(to_string(written.dtype)).c_str(),
+              lists.c_str(), written.with_ids ? ", own ids" : "");
 }
 
 }  // namespace
@@ -131,12 +134,16 @@ int run_convert(const Arguments& arguments, const comm::Communicator& world) {
   Cli cli(
       "convert", "IN[:DATASET] OUT[:DATASET] [options]",
       "Copies vectors from one file format, dtype or range of rows to another, in bounded memory.\n"
-      "The data set of an HDF5 file is `train` unless named; ids of its own go along to another HDF5 file.",
+      "The data set of an HDF5 file is `train` unless named; ids of its own go along to another HDF5 file\n"
+      "and to a FAISS file. IN may be an index directory where OUT is a FAISS file (.index, .faiss).",
       "mpishards convert emb.h5:/train emb.fbin --rows 0:1000\n"
-      "  mpishards convert emb.fbin half.h5:/train --dtype f16");
+      "  mpishards convert emb.fbin half.h5:/train --dtype f16\n"
+      "  mpishards convert docs.index docs.faiss");
   cli.add()("files", "IN and OUT", cxxopts::value<std::vector<std::string>>(), "FILE")(
       "rows", "only rows A to B-1", cxxopts::value<std::string>(), "A:B")(
       "dtype", "f32, f16, bf16, f64, u8, i8 (default: what OUT's suffix says, else as IN)",
+      cxxopts::value<std::string>(), "NAME")(
+      "metric", "of a FAISS file that is written: l2, ip, or cosine, whose rows get length 1 (default: l2)",
       cxxopts::value<std::string>(),
       "NAME")("overwrite", "replace OUT, the whole file")("json", "one JSON document");
   cli.positional({"files"});
@@ -148,35 +155,11 @@ int run_convert(const Arguments& arguments, const comm::Communicator& world) {
   if (files.size() != 2)
     throw Error(ErrorKind::usage,
                 "convert takes two files, IN and OUT; found " + std::to_string(files.size()));
-  const io::InputSpec in = io::parse_input_spec(files[0]);
   const io::InputSpec out = io::parse_input_spec(files[1]);
-  io::probe_in_child(in);
-  const std::unique_ptr<io::VectorSource> source = io::open_source(in);
-  const io::Range rows = rows_to_convert(*options, *source);
-  const DType dtype = options->count("dtype") > 0 ? dtype_from_string((*options)["dtype"].as<std::string>())
-                                                  : io::implied_dtype(out.path, source->dtype());
-  const bool with_ids = takes_ids(*source, out);
-  const io::OutputLock lock = claim_output({out.path, {out.path}, {in.path}});
-  const std::unique_ptr<io::VectorWriter> writer = io::create_vector_file(
-      out, rows.end - rows.begin, source->cols(), dtype, options->count("overwrite") > 0, with_ids);
-  copy_rows(*source, rows, dtype, *writer);
-  if (with_ids) copy_ids(*source, rows, *writer);
-  writer->close();
-  const std::int64_t n_rows = rows.end - rows.begin;
-  if (options->count("json") > 0)
-    std::printf("%s\n", nlohmann::json({{"schema", "mpishards.convert/1"},
-                                        {"in", source->name()},
-                                        {"out", io::to_string(out)},
-                                        {"rows", n_rows},
-                                        {"cols", source->cols()},
-                                        {"dtype", to_string(dtype)},
-                                        {"ids", with_ids}})
-                            .dump(2)
-                            .c_str());
-  else
-    std::printf("%s: %lld x %lld %s%s\n", io::to_string(out).c_str(), static_cast<long long>(n_rows),
-                static_cast<long long>(source->cols()), std::string(to_string(dtype)).c_str(),
-                with_ids ? ", own ids" : "");
+  const Written written = io::is_index_directory(files[0])
+                              ? convert_index(files[0], out, *options)
+                              : convert_file(io::parse_input_spec(files[0]), out, *options);
+  print(written, options->count("json") > 0);
   return 0;
 }
 

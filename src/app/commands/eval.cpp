@@ -9,6 +9,7 @@
 
 #include "app/cli.hpp"
 #include "app/commands/commands.hpp"
+#include "app/eval_curve.hpp"
 #include "app/eval_oracle.hpp"
 #include "app/eval_truth.hpp"
 #include "app/options.hpp"
@@ -183,9 +184,10 @@ void print_verdict(const cxxopts::ParseResult& options, const OracleRequest& req
                 static_cast<long long>(verdict.surplus_entries),
                 static_cast<long long>(verdict.wrong_distances));
   if (verdict.true_neighbors > 0)
-    std::printf("recall     %.4f: %lld of %lld true neighbors met; the search looked into some lists\n",
-                recall_of(verdict), static_cast<long long>(verdict.met_neighbors),
-                static_cast<long long>(verdict.true_neighbors));
+    std::printf(
+        "recall     %.4f: %lld of %lld true neighbors met; the search looked into a part of the index\n",
+        recall_of(verdict), static_cast<long long>(verdict.met_neighbors),
+        static_cast<long long>(verdict.true_neighbors));
   std::printf(
       "rounding   %lld distances and %lld places differ only because a sum lies within 1e-12 of a boundary "
       "between two float32\n",
@@ -220,9 +222,11 @@ int eval_against_oracle(const cxxopts::ParseResult& options, const std::string& 
 
 Cli make_cli() {
   Cli cli(
-      "eval", "RESULT (TRUTH | --oracle N) [options]",
+      "eval", "(RESULT (TRUTH | --oracle N) | --curve ...) [options]",
       "Compares a result with ground truth, or computes some of its queries again in fp64. With --oracle or "
-      "--expect the last line is RESULT OK or RESULT NOT TRUSTED: why, and the exit code 0 or 65.",
+      "--expect the last line is RESULT OK or RESULT NOT TRUSTED: why, and the exit code 0 or 65. With "
+      "--curve "
+      "it sweeps an index; mpishards eval --curve --help has the options of that.",
       "mpishards eval result.h5 fashion-mnist-784-euclidean.hdf5 --at 1,10,100\n"
       "  mpishards eval result.h5 --oracle 1000");
   auto add = cli.add();
@@ -241,6 +245,7 @@ Cli make_cli() {
   add("threads", "for the oracle; 0: all cores", cxxopts::value<std::string>()->default_value("0"));
   add("tolerance", "relative difference up to which distances count as equal",
       cxxopts::value<std::string>()->default_value("1e-6"));
+  add("curve", "instead: recall against queries/s of an index, see --curve --help");
   add("json", "machine-readable output");
   cli.positional({"result", "truth"});
   return cli;
@@ -249,9 +254,11 @@ Cli make_cli() {
 }  // namespace
 
 int run_eval(const Arguments& arguments, const comm::Communicator& world) {
+  if (wants_curve(arguments)) return run_eval_curve(arguments, world);
   Cli cli = make_cli();
   const auto options = cli.parse(arguments, world);
   if (!options) return 0;
+  if (options->count("curve") > 0) throw Error(ErrorKind::usage, "--curve takes no value; leave it out");
   if (options->count("result") == 0)
     throw Error(ErrorKind::usage, "eval needs a RESULT; mpishards eval --help shows how");
   const std::string result = (*options)["result"].as<std::string>();

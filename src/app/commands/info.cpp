@@ -15,8 +15,10 @@
 #include "core/narrow.hpp"
 #include "io/dataset_list.hpp"
 #include "io/file.hpp"
+#include "io/index_directory.hpp"
 #include "io/results_writer.hpp"
 #include "io/vector_source.hpp"
+#include "rank/build_job.hpp"
 #include "rank/job_plan.hpp"
 
 namespace mpishards::app {
@@ -133,15 +135,39 @@ void name_ids(nlohmann::json& rows) {
     }
 }
 
-nlohmann::json attributes_of(const std::string& path) {
+nlohmann::json to_json(const io::Attributes& attributes) {
   nlohmann::json json = nlohmann::json::object();
-  const auto result = io::open_result(path);
-  for (const auto& [name, value] : result->attributes())
+  for (const auto& [name, value] : attributes)
     std::visit([&, &key = name](const auto& v) { json[key] = v; }, value);
   return json;
 }
 
+/// An index directory: what its manifest and its lists say. The vectors are not read.
+nlohmann::json describe_index(const std::string& path) {
+  const io::IndexManifest manifest = io::read_index(path);
+  const rank::ListStatistics lists = rank::list_statistics(io::read_lists(path, manifest).starts);
+  std::int64_t bytes = 0;
+  for (const io::IndexShard& shard : manifest.shards) bytes += shard.size_bytes + shard.faiss_bytes;
+  return {{"path", path},
+          {"file_bytes", bytes},
+          {"index",
+           {{"type", manifest.type},
+            {"codec", manifest.codes.codec},
+            {"factory", manifest.faiss.factory},
+            {"metric", to_string(manifest.metric)},
+            {"rows", manifest.rows},
+            {"cols", manifest.d},
+            {"dtype", to_string(manifest.dtype)},
+            {"shards", manifest.shards.size()},
+            {"lists", manifest.nlist},
+            {"smallest_list", lists.smallest},
+            {"median_list", lists.median},
+            {"largest_list", lists.largest}}},
+          {"attributes", to_json(manifest.facts)}};
+}
+
 nlohmann::json describe_file(const std::string& text, bool with_stats) {
+  if (io::is_index_directory(text)) return describe_index(text);
   const io::InputSpec spec = io::parse_input_spec(text);
   nlohmann::json file = {{"path", spec.path}, {"file_bytes", io::File::open_read(spec.path).size_bytes()}};
   if (spec.dataset.empty()) io::probe_listing_in_child(spec.path);
@@ -153,7 +179,7 @@ nlohmann::json describe_file(const std::string& text, bool with_stats) {
   name_ids(rows);
   if (datasets.empty()) rows.push_back(describe_source(spec, with_stats));
   if (std::ranges::find(datasets, "/neighbors") != datasets.end())
-    file["attributes"] = attributes_of(spec.path);
+    file["attributes"] = to_json(io::open_result(spec.path)->attributes());
   return file;
 }
 
@@ -196,11 +222,29 @@ void print_dataset(const nlohmann::json& row) {
   std::printf("  %-16s %s\n", "", line.c_str());
 }
 
+void print_index(const nlohmann::json& index) {
+  const std::string codec = plain(index["codec"]);
+  const std::string factory = plain(index["factory"]);
+  const std::string details = !factory.empty() ? ":" + factory : codec.empty() ? "" : "," + codec;
+  std::printf(
+      "  index %s%s  %lld x %lld %s, %s, %lld shards, %lld lists of %lld to %lld rows (median %lld)\n",
+      plain(index["type"]).c_str(), details.c_str(),
+      static_cast<long long>(index["rows"].get<std::int64_t>()),
+      static_cast<long long>(index["cols"].get<std::int64_t>()), plain(index["dtype"]).c_str(),
+      plain(index["metric"]).c_str(), static_cast<long long>(index["shards"].get<std::int64_t>()),
+      static_cast<long long>(index["lists"].get<std::int64_t>()),
+      static_cast<long long>(index["smallest_list"].get<std::int64_t>()),
+      static_cast<long long>(index["largest_list"].get<std::int64_t>()),
+      static_cast<long long>(index["median_list"].get<std::int64_t>()));
+}
+
 void print_file(const nlohmann::json& file) {
   if (file.contains("error")) return;
   std::printf("%s  %s\n", plain(file["path"]).c_str(),
               rank::format_bytes(file["file_bytes"].get<std::int64_t>()).c_str());
-  for (const nlohmann::json& row : file["datasets"]) print_dataset(row);
+  if (file.contains("index")) print_index(file["index"]);
+  if (file.contains("datasets"))
+    for (const nlohmann::json& row : file["datasets"]) print_dataset(row);
   if (!file.contains("attributes")) return;
   std::printf("  attributes:\n");
   for (const auto& [key, value] : file["attributes"].items())
@@ -211,8 +255,8 @@ void print_file(const nlohmann::json& file) {
 
 int run_info(const Arguments& arguments, const comm::Communicator& world) {
   Cli cli("info", "FILE[:DATASET]... [--json] [--stats]",
-          "Says what is in vector files and results: format, data sets, shape, dtype, layout, size, ids, "
-          "attributes.",
+          "Says what is in vector files, results and index directories: format, data sets, shape, dtype, "
+          "layout, size, ids, lists, attributes.",
           "mpishards info emb.h5 queries.fbin result.h5 --stats");
   cli.add()("files", "files to describe", cxxopts::value<std::vector<std::string>>(), "FILE")(
       "json", "one JSON document")(

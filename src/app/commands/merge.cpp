@@ -56,6 +56,18 @@ std::string required_text(const Part& part, const std::string& name) {
   return text_of(found->second);
 }
 
+/// The same, "none" where the part has none: how an index was searched.
+std::string optional_text(const Part& part, const std::string& name) {
+  return part.reader->attributes().contains(name) ? required_text(part, name) : "none";
+}
+
+void require_same(const Part& first, const Part& part, const std::string& name, const std::string& in_first,
+                  const std::string& in_part) {
+  if (in_first != in_part)
+    throw Error(ErrorKind::data, "parts differ in " + name + ": " + first.path + " has " + in_first + ", " +
+                                     part.path + " has " + in_part);
+}
+
 std::int64_t rows_of_base(const Part& part) {
   return required_attribute<std::int64_t>(*part.reader, part.path, "nb");
 }
@@ -66,13 +78,10 @@ void check_agreement(const std::vector<Part>& parts) {
       "metric", "k",    "nq",      "query_begin",   "query_end",        "nb",
       "d",      "base", "queries", "base_identity", "queries_identity", "nonfinite"};
   for (const Part& part : parts) {
-    for (const char* name : kSame) {
-      const std::string first = required_text(parts.front(), name);
-      const std::string here = required_text(part, name);
-      if (here != first)
-        throw Error(ErrorKind::data, "parts differ in " + std::string(name) + ": " + parts.front().path +
-                                         " has " + first + ", " + part.path + " has " + here);
-    }
+    for (const char* name : kSame)
+      require_same(parts.front(), part, name, required_text(parts.front(), name), required_text(part, name));
+    for (const char* name : {"index_directory", "nprobe", "codec", "rerank"})
+      require_same(parts.front(), part, name, optional_text(parts.front(), name), optional_text(part, name));
     const bool same_shape =
         part.reader->nq() == parts.front().reader->nq() && part.reader->k() == parts.front().reader->k();
     if (!same_shape)
@@ -114,13 +123,6 @@ std::vector<io::Range> missing_rows(const std::vector<Part>& parts, std::int64_t
   }
   if (at < nb) missing.push_back({at, nb});
   return missing;
-}
-
-void refuse_existing(const std::string& out_path, io::ResultFormat format) {
-  for (const std::string& path : io::result_paths(out_path, format))
-    if (io::exists(path))
-      throw Error(ErrorKind::cannot_create,
-                  path + " exists; name another output or allow its replacement with --overwrite");
 }
 
 /// Queries whose answers from all parts are held at a time.
@@ -261,7 +263,7 @@ int run_merge(const Arguments& arguments, const comm::Communicator& world) {
                                       : io::result_format_of(out_path);
   const auto part_paths = (*options)["parts"].as<std::vector<std::string>>();
   const io::OutputLock lock = claim_output({out_path, io::result_paths(out_path, format), part_paths});
-  if (options->count("overwrite") == 0) refuse_existing(out_path, format);
+  if (options->count("overwrite") == 0) refuse_existing(io::result_paths(out_path, format));
 
   std::vector<Part> parts;
   for (const std::string& path : part_paths) parts.push_back(open_part(path));

@@ -48,14 +48,15 @@ constexpr std::int64_t kH200Bytes = std::int64_t{139} << 30;
 constexpr double kH200Flops = 790e12;
 
 Device h200() {
-  return {"h200",
-          "cuda",
-          kH200Bytes,
-          "data sheet limit of one H200",
-          kH200Flops,
-          "fp16 matrix-product limit of one H200; a plan, not a measurement",
-          "this build has no CUDA engine yet: the times are what the device's limits allow, not what this "
-          "program does"};
+  return {
+      "h200",
+      "cuda",
+      kH200Bytes,
+      "data sheet limit of one H200",
+      kH200Flops,
+      "fp16 matrix-product limit of one H200; a plan, not a measurement",
+      "the CUDA engine has not yet run on a device: the times are what the device's limits allow, not what "
+      "this program does"};
 }
 
 Device cpu(int threads, bool measure) {
@@ -168,7 +169,13 @@ void refuse_script(const Request& request) {
                                             "cpu");
 }
 
-/// The search looks into some lists of an index.
+std::int64_t wanted_rerank(const cxxopts::ParseResult& options) {
+  const std::int64_t rerank = parse_count(text_or(options, "rerank", "10"));
+  if (rerank < 1) throw Error(ErrorKind::usage, "--rerank must be at least 1");
+  return rerank;
+}
+
+/// The search looks into some lists of an index, or asks FAISS.
 void read_index_options(const cxxopts::ParseResult& options, Request& request) {
   if (options.count("index") == 0) {
     if (options.count("nprobe") > 0)
@@ -178,8 +185,18 @@ void read_index_options(const cxxopts::ParseResult& options, Request& request) {
   request.index = options["index"].as<std::string>();
   const rank::IndexSpec spec = rank::parse_index_spec(request.index);
   request.shape.has_ids = true;
+  if (spec.is_faiss()) {
+    request.shape.faiss = rank::planned_faiss(spec.factory, request.shape);
+    request.shape.rerank = wanted_rerank(options);
+    request.shape.has_ids = false;  // they are read with the candidates
+  }
   if (!spec.has_lists()) return;
   request.shape.lists = spec.nlist;
+  if (!spec.codec.empty()) {
+    request.shape.codec = rank::parse_codec(spec.codec);
+    request.shape.rerank = wanted_rerank(options);
+    request.shape.has_ids = false;  // they are read with the candidates
+  }
   if (options.count("nprobe") > 0)
     request.shape.nprobe = std::min(required_count(options, "nprobe", "16"), spec.nlist);
 }
@@ -278,10 +295,15 @@ double build_seconds(const Request& request, const rank::BuildPlan& build) {
 
 void print_build(const Request& request, const rank::PreparedBuild& build) {
   std::printf("\nbuilding that index: %s", rank::to_string(build.plan, build.shape).c_str());
-  std::printf(
-      "training and assignment: %s in all: %s; the base is read twice, the index written and read once\n",
-      with_prefix(build.plan.training_flops + build.plan.assignment_flops, "FLOP").c_str(),
-      duration_or_unknown(build_seconds(request, build.plan), "give --flops").c_str());
+  if (build.plan.spec.is_faiss())
+    std::printf(
+        "training and indexing: unknown, FAISS does both; the base is read twice, the index written and read "
+        "once\n");
+  else
+    std::printf(
+        "training and assignment: %s in all: %s; the base is read twice, the index written and read once\n",
+        with_prefix(build.plan.training_flops + build.plan.assignment_flops, "FLOP").c_str(),
+        duration_or_unknown(build_seconds(request, build.plan), "give --flops").c_str());
   for (const std::string& warning : build.warnings) std::printf("warning: %s\n", warning.c_str());
 }
 
@@ -358,6 +380,8 @@ void print_sbatch(const Request& request, const rank::JobPlan& plan) {
       std::string(to_string(shape.dtype)).c_str(), static_cast<long long>(shape.nq),
       static_cast<long long>(shape.k), shape.n_ranks, shape.n_ranks, shape.threads,
       static_cast<long long>(bytes_of_node / kMebibyte));
+  const bool has_gpu = request.device.engine == "cuda";
+  if (has_gpu) std::printf("#SBATCH --gpus-per-task=1\n");
   std::printf(
       "#SBATCH --time=%s\n"
       "#SBATCH --signal=B:USR1@120\n"
@@ -369,7 +393,8 @@ void print_sbatch(const Request& request, const rank::JobPlan& plan) {
       "# The batch shell gets the early signal and passes it on; the tasks write a checkpoint and exit with "
       "75.\n"
       "srun --mpi=\"${MPISHARDS_SRUN_MPI:-pmix}\" --cpus-per-task=%d --kill-on-bad-exit=0 --wait=30 \\\n"
-      "  \"${MPISHARDS_PROGRAM:-mpishards}\" search -k %lld --threads %d --memory %lldMiB \"$@\" &\n"
+      "  \"${MPISHARDS_PROGRAM:-mpishards}\" search -k %lld --engine %s --threads %d --memory %lldMiB \"$@\" "
+      "&\n"
       "step=$!\n"
       "trap 'signalled=yes; kill -USR1 \"$step\"' USR1 TERM\n"
       "signalled=yes\n"
@@ -387,8 +412,8 @@ void print_sbatch(const Request& request, const rank::JobPlan& plan) {
       "  fi\n"
       "fi\n"
       "exit \"$code\"\n",
-      time_limit(plan).c_str(), shape.threads, static_cast<long long>(shape.k), shape.threads,
-      static_cast<long long>(search_bytes(bytes_of_node) / kMebibyte));
+      time_limit(plan).c_str(), shape.threads, static_cast<long long>(shape.k), has_gpu ? "cuda" : "cpu",
+      shape.threads, static_cast<long long>(search_bytes(bytes_of_node) / kMebibyte));
 }
 
 Cli plan_cli() {
@@ -413,6 +438,7 @@ Cli plan_cli() {
                                                            text(), "RATE")(
       "index", "of the base, to be built: ivf1024 (default: none, every row is looked at)", text(), "SPEC")(
       "nprobe", "lists of it that a query looks into (default: a 32nd)", text(), "N")(
+      "rerank", "candidates that its codes name for each neighbor (default: 10)", text(), "R")(
       "sbatch", "print a Slurm job script of this size")("json", "one JSON document");
   return cli;
 }

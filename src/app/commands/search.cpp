@@ -8,7 +8,9 @@ int run_search(const Arguments& arguments, const comm::Communicator& world) {
       .kind = BatchKind::search,
       .usage = "--base FILE... --queries FILE -o FILE [options]",
       .description =
-          "Finds the k nearest base vectors of every query, exactly, on all ranks of an MPI job.\n"
+          "Finds the k nearest base vectors of every query on all ranks of an MPI job: exactly, or, where "
+          "the\n"
+          "base is an index directory of mpishards build, exactly inside the lists that a query looks into.\n"
           "Every option is also a key of the --job file (TOML) and an environment variable\n"
           "(MPISHARDS_QUERIES_RANGE for --queries-range); flags win over the environment, that over the "
           "file.",

@@ -53,6 +53,9 @@ int run_serve(const Arguments& arguments, const comm::Communicator& world) {
   config.engine.engine = kernels::resolve_engine(config.engine.engine);
   if (config.engine.options.threads == 0)
     config.engine.options.threads = rank::default_threads(world.split_by_host());
+  const kernels::DevicePlace place = rank::device_of_rank(world.split_by_host(), config.engine.engine);
+  config.engine.options.device = place.device;
+  config.engine.options.device_ranks = place.ranks;
   install_stop_signals(false);
   install_reload_signals();
   serve::Observers observers;

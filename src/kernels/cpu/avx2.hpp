@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cpu/screen.hpp"
@@ -17,6 +18,8 @@ bool is_supported();
 /// The defined sums of distance.hpp, bit for bit.
 double dot_product(const float* a, const float* b, std::int64_t d);
 double l2_squared(const float* a, const float* b, std::int64_t d);
+void byte_products(const float* weights, const std::byte* bytes, std::int64_t rows, std::int64_t d,
+                   float* out);
 
 /// Register blocks of 6 rows x 16 queries, or 12 x 8; scores are compared in registers and leave them only on
 /// a hit.

@@ -79,7 +79,7 @@ void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> qu
     const auto i = static_cast<std::size_t>(q);
     certificates_[i] = Certificate(context.metric, queries.cols, exact_distances_.query_squares(q),
                                    context.max_row_norm, context.error_factor);
-    cuts_[i] = bound.empty() ? -kInfinity : certificates_[i].cut_from_distance(bound[i]);
+    cuts_[i] = bound.empty() ? -kInfinity : certificates_[i].cut().from_distance(bound[i]);
     counts_[i] = 0;
     set_limit(q);
     widened_[i] = 0;
@@ -170,7 +170,7 @@ void ChunkSearch::prune(std::int64_t query) {
   Candidate* const kth = first + (k_ - 1);
   std::nth_element(first, kth, last,
                    [](const Candidate& a, const Candidate& b) { return a.lower > b.lower; });
-  raise_cut(query, certificates_[i].cut_from_score(kth->lower));
+  raise_cut(query, certificates_[i].cut().from_score(kth->lower));
   const double cut = cuts_[i];
   counts_[i] = std::remove_if(first, last, [cut](const Candidate& c) { return c.upper < cut; }) - first;
 }
@@ -215,7 +215,8 @@ void ChunkSearch::merge_exact(std::int64_t query, const Candidate* first, const 
              {{fresh_neighbors_.data(), count}, {fresh_distances_.data(), count}}, closer, answer);
   const auto kth = static_cast<std::size_t>(out_->k() - 1);
   if (answer.neighbors[kth] != kNoNeighbor)
-    raise_cut(query, certificates_[static_cast<std::size_t>(query)].cut_from_distance(answer.distances[kth]));
+    raise_cut(query,
+              certificates_[static_cast<std::size_t>(query)].cut().from_distance(answer.distances[kth]));
 }
 
 void ChunkSearch::prune_all() {

@@ -16,7 +16,8 @@
 #include "kernels/cpu/one_blas_thread.hpp"
 #include "kernels/cpu/range_search.hpp"
 #include "kernels/cpu/row_norms.hpp"
-#include "kernels/cpu/search_calls.hpp"
+#include "kernels/cpu/scratch.hpp"
+#include "kernels/search_calls.hpp"
 
 namespace mpishards::kernels::cpu {
 namespace {

@@ -15,10 +15,11 @@ namespace {
 
 constexpr std::array kIsas = {
 #if defined(MPISHARDS_X86_64)
-    Isa{"avx2", "own float32 kernel", avx2::is_supported, avx2::dot_product, avx2::l2_squared, avx2::kScreen},
+    Isa{"avx2", "own float32 kernel", avx2::is_supported, avx2::dot_product, avx2::l2_squared,
+        avx2::byte_products, avx2::kScreen},
 #endif
     Isa{"portable", "OpenBLAS sgemm", [] { return true; }, kernels::dot_product, kernels::l2_squared,
-        kBlasScreen},
+        kernels::byte_products, kBlasScreen},
 };
 
 std::string known_names() {

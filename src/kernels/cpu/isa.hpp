@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -15,6 +16,9 @@ struct Isa {
   bool (*is_supported)();
   double (*dot_product)(const float* a, const float* b, std::int64_t d);
   double (*l2_squared)(const float* a, const float* b, std::int64_t d);
+  /// out[r] = sum of weights[i] * row r's byte i, as byte_products of distance.hpp.
+  void (*byte_products)(const float* weights, const std::byte* bytes, std::int64_t rows, std::int64_t d,
+                        float* out);
   Screen screen;
 };
 

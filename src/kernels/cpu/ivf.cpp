@@ -14,30 +14,10 @@
 #include "kernels/cpu/one_blas_thread.hpp"
 #include "kernels/cpu/row_norms.hpp"
 #include "kernels/cpu/scratch.hpp"
-#include "kernels/cpu/search_calls.hpp"
+#include "kernels/search_calls.hpp"
 
 namespace mpishards::kernels::cpu {
 namespace {
-
-void check_lists(TypedView base, const RowLists& lists) {
-  if (base.rows == 0 && lists.starts.empty()) return;
-  if (lists.starts.empty())
-    throw Error(ErrorKind::internal, std::to_string(base.rows) + " rows of an inverted file without lists");
-  if (lists.first_list < 0 || lists.starts.front() != 0 || lists.starts.back() != base.rows ||
-      !std::ranges::is_sorted(lists.starts))
-    throw Error(ErrorKind::internal, std::to_string(lists.count()) + " lists from number " +
-                                         std::to_string(lists.first_list) + " on begin at row " +
-                                         std::to_string(lists.starts.front()) + " and end at row " +
-                                         std::to_string(lists.starts.back()) +
-                                         "; they must ascend from 0 to nb = " + std::to_string(base.rows));
-}
-
-void check_probes(MatrixView<const float> queries, const Probes& probes) {
-  if (queries.rows > 0 && (probes.cols < 1 || probes.rows != queries.rows))
-    throw Error(ErrorKind::internal, "probes are " + std::to_string(probes.rows) + " x " +
-                                         std::to_string(probes.cols) + " for " +
-                                         std::to_string(queries.rows) + " queries of an inverted file");
-}
 
 /// @param answers  of the queries of a chunk, in its order
 void put_rows(const TopK& answers, std::span<const ProbingQuery> chunk, TopK& out) {

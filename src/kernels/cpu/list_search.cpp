@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "kernels/cpu/scratch.hpp"
-#include "kernels/cpu/search_calls.hpp"
+#include "kernels/search_calls.hpp"
 
 namespace mpishards::kernels::cpu {
 namespace {

@@ -47,7 +47,7 @@ void RangeSearch::search(const SearchContext& context, const RangeRequest& reque
     const auto i = static_cast<std::size_t>(q);
     certificates_[i] = Certificate(context.metric, queries.cols, exact_distances_.query_squares(q),
                                    context.max_row_norm, context.error_factor);
-    cuts_[i] = certificates_[i].cut_from_distance(request.limit);
+    cuts_[i] = certificates_[i].cut().from_distance(request.limit);
     widened_[i] = 0;
   }
   for (std::int64_t tile = begin; tile < end; tile += base_tile_) {

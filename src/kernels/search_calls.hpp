@@ -10,8 +10,8 @@
 #include "core/topk.hpp"
 #include "kernels/index.hpp"
 
-// What every CPU index does around its own search.
-namespace mpishards::kernels::cpu {
+// What every index does around its own search.
+namespace mpishards::kernels {
 
 /// @throws Error{usage} for less than one thread
 void check_threads(int threads);
@@ -27,16 +27,19 @@ void check_dimension(TypedView base, MatrixView<const float> queries);
 void check_search(TypedView base, MatrixView<const float> queries, std::span<const float> bound,
                   const TopK& out, Metric metric);
 
+/// @throws Error{internal} for lists that are not those of the base's rows
+void check_lists(TypedView base, const RowLists& lists);
+
+/// @throws Error{internal} where queries of an inverted file have no probes, or those of others
+void check_probes(MatrixView<const float> queries, const Probes& probes);
+
 void fill_padding(TopK& out);
 
 /// Makes padding of what is worse than the bound: which of these rows were met depends on tiles and threads;
 /// without them the answer does not. @pre bound is empty or out.nq() long
 void drop_beyond_bound(TopK& out, std::span<const float> bound);
 
-/// Bytes of an answer's ids and distances.
-std::size_t bytes_of(const TopK& answer);
-
-/// Which queries of a search float32 did not prove at the first try. Threads may note different queries.
+/// Which queries of a search the screen did not prove at the first try. Threads may note different queries.
 class WidenedQueries {
  public:
   void reset(std::int64_t queries) { widened_.assign(static_cast<std::size_t>(queries), 0); }
@@ -48,4 +51,4 @@ class WidenedQueries {
   std::vector<char> widened_;
 };
 
-}  // namespace mpishards::kernels::cpu
+}  // namespace mpishards::kernels

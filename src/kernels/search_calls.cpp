@@ -1,4 +1,4 @@
-#include "kernels/cpu/search_calls.hpp"
+#include "kernels/search_calls.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -7,7 +7,7 @@
 
 #include "core/error.hpp"
 
-namespace mpishards::kernels::cpu {
+namespace mpishards::kernels {
 
 void check_threads(int threads) {
   if (threads < 1)
@@ -42,6 +42,26 @@ void check_search(TypedView base, MatrixView<const float> queries, std::span<con
                     " for " + std::to_string(queries.rows) + " queries, or another metric than the index");
 }
 
+void check_lists(TypedView base, const RowLists& lists) {
+  if (base.rows == 0 && lists.starts.empty()) return;
+  if (lists.starts.empty())
+    throw Error(ErrorKind::internal, std::to_string(base.rows) + " rows of an inverted file without lists");
+  if (lists.first_list < 0 || lists.starts.front() != 0 || lists.starts.back() != base.rows ||
+      !std::ranges::is_sorted(lists.starts))
+    throw Error(ErrorKind::internal, std::to_string(lists.count()) + " lists from number " +
+                                         std::to_string(lists.first_list) + " on begin at row " +
+                                         std::to_string(lists.starts.front()) + " and end at row " +
+                                         std::to_string(lists.starts.back()) +
+                                         "; they must ascend from 0 to nb = " + std::to_string(base.rows));
+}
+
+void check_probes(MatrixView<const float> queries, const Probes& probes) {
+  if (queries.rows > 0 && (probes.cols < 1 || probes.rows != queries.rows))
+    throw Error(ErrorKind::internal, "probes are " + std::to_string(probes.rows) + " x " +
+                                         std::to_string(probes.cols) + " for " +
+                                         std::to_string(queries.rows) + " queries of an inverted file");
+}
+
 void fill_padding(TopK& out) {
   std::fill_n(out.neighbors(), out.nq() * out.k(), kNoNeighbor);
   std::fill_n(out.distances(), out.nq() * out.k(), worst_distance(out.metric()));
@@ -62,10 +82,6 @@ void drop_beyond_bound(TopK& out, std::span<const float> bound) {
   }
 }
 
-std::size_t bytes_of(const TopK& answer) {
-  return static_cast<std::size_t>(answer.nq() * answer.k()) * (sizeof(GlobalId) + sizeof(float));
-}
-
 void WidenedQueries::add_to(SearchCounters& counters) const {
   const auto widened = std::ranges::count(widened_, char{1});
   counters.queries += std::ssize(widened_);
@@ -73,4 +89,4 @@ void WidenedQueries::add_to(SearchCounters& counters) const {
   counters.certified += std::ssize(widened_) - widened;
 }
 
-}  // namespace mpishards::kernels::cpu
+}  // namespace mpishards::kernels
