@@ -148,4 +148,11 @@ std::string resolve_engine(std::string_view engine);
 /// "portable").
 std::vector<std::string> isa_names();
 
+/// Place of the CPU instruction set that this machine takes for a name, "auto" or one of isa_names(), among
+/// all that builds have, best first; so that ranks on unlike machines can agree on one plan.
+/// @throws Error{usage} for an unknown name, Error{unavailable} where this machine lacks the instructions
+int isa_place(std::string_view name);
+/// Name of the one at a place.
+std::string isa_at(int place);
+
 }  // namespace mpishards::kernels

@@ -7,6 +7,7 @@
 #include "kernels/cpu/list_search.hpp"
 #include "kernels/cpu/range_search.hpp"
 #include "kernels/cpu/row_norms.hpp"
+#include "kernels/cpu/row_plane.hpp"
 #include "kernels/threshold_plan.hpp"
 
 namespace mpishards::kernels {
@@ -15,6 +16,9 @@ namespace {
 // Of packed queries, which pass over every block of base rows: at d = 128 half of a 512 KiB L2.
 constexpr std::int64_t kMaxQueryTile = 512;
 constexpr std::int64_t kMaxBaseTile = 1024;
+// The same of a plane, whose tiles come from a 2 MiB L2.
+constexpr std::int64_t kPlaneQueryBytes = std::int64_t{512} << 10;
+constexpr std::int64_t kMaxPlaneQueryTile = 1024;
 // All candidate buffers of one thread.
 constexpr std::int64_t kBufferBytes = std::int64_t{32} << 20;
 constexpr std::int64_t kListBufferBytes = std::int64_t{64} << 20;
@@ -23,6 +27,25 @@ constexpr std::int64_t kFewQueries = 16;
 
 std::int64_t clamp(std::int64_t value, std::int64_t low, std::int64_t high) {
   return std::max(low, std::min(value, high));
+}
+
+/// A plane's bounds are wide: more candidates are near its thresholds.
+std::int64_t plane_candidate_room(std::int64_t k) {
+  constexpr std::int64_t kManyNeighbors = 256;
+  return k <= kManyNeighbors ? std::max<std::int64_t>(512, 8 * k) : candidate_room(k);
+}
+
+/// Rows whose groups seed the thresholds: a 64th of the work, and two groups for each neighbor.
+std::int64_t plane_sample_rows(std::int64_t nb, std::int64_t k) {
+  constexpr std::int64_t kMostRows = 16384;
+  const std::int64_t rows =
+      std::max(2 * cpu::kTileRows * k, std::min(nb / 64 / cpu::kTileRows * cpu::kTileRows, kMostRows));
+  return rows * 8 <= nb ? rows : threshold_sample_rows(nb, k);
+}
+
+std::int64_t plane_query_tile(std::int64_t d) {
+  const std::int64_t panel_bytes = cpu::plane_bytes(cpu::PlaneType::bf16, cpu::kPanelRows, d);
+  return clamp(kPlaneQueryBytes / panel_bytes * cpu::kPanelRows, 4 * cpu::kPanelRows, kMaxPlaneQueryTile);
 }
 
 std::int64_t ceil_div(std::int64_t value, std::int64_t parts) {
@@ -34,9 +57,12 @@ std::int64_t ceil_div(std::int64_t value, std::int64_t parts) {
 CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits) {
   CpuSearchPlan plan;
   const std::int64_t k = clamp(shape.k, 1, std::max<std::int64_t>(shape.nb, 1));
-  plan.buffer_entries = candidate_room(k);
+  plan.has_plane = cpu::find_planned_isa(limits.isa).plane != nullptr &&
+                   (limits.is_packed || shape.nq >= kQueriesWorthPacking);
+  plan.buffer_entries = plan.has_plane ? plane_candidate_room(k) : candidate_room(k);
   const auto bytes_per_query = plan.buffer_entries * static_cast<std::int64_t>(sizeof(cpu::Candidate));
-  const std::int64_t affordable = clamp(kBufferBytes / bytes_per_query, 1, kMaxQueryTile);
+  const std::int64_t most = plan.has_plane ? plane_query_tile(shape.d) : kMaxQueryTile;
+  const std::int64_t affordable = clamp(kBufferBytes / bytes_per_query, 1, most);
   // Chunks of equal size, as many for each thread.
   const std::int64_t rounds = std::max<std::int64_t>(1, ceil_div(shape.nq, affordable * limits.threads));
   const std::int64_t share = ceil_div(shape.nq, rounds * limits.threads);
@@ -45,7 +71,7 @@ CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits)
   plan.query_tile = clamp(plan.split_base ? shape.nq : share, 1, affordable);
   plan.chunk_queries = plan.query_tile;
   plan.base_tile = clamp(shape.nb, 1, kMaxBaseTile);
-  plan.sample_rows = threshold_sample_rows(shape.nb, k);
+  plan.sample_rows = plan.has_plane ? plane_sample_rows(shape.nb, k) : threshold_sample_rows(shape.nb, k);
   complete_plan(plan, shape, limits);
   return plan;
 }
@@ -53,9 +79,12 @@ CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits)
 void complete_plan(CpuSearchPlan& plan, const SearchShape& shape, const CpuLimits& limits) {
   const std::int64_t row_bytes = shape.d * static_cast<std::int64_t>(size_bytes(shape.dtype));
   plan.index_bytes = cpu::RowNorms::bytes_for(shape.nb);
-  plan.scratch_bytes = shape.nq +
-                       limits.threads * cpu::ChunkSearch::bytes_for(plan, shape, cpu::find_isa(limits.isa)) +
-                       plan.sample_rows * row_bytes + cpu::RowNorms::bytes_for(plan.sample_rows);
+  if (plan.has_plane) plan.index_bytes += cpu::RowPlane::bytes_for(shape.nb, shape.d);
+  plan.scratch_bytes =
+      shape.nq +
+      limits.threads * cpu::ChunkSearch::bytes_for(plan, shape, cpu::find_planned_isa(limits.isa)) +
+      plan.sample_rows * row_bytes + cpu::RowNorms::bytes_for(plan.sample_rows);
+  if (plan.has_plane) plan.scratch_bytes += cpu::RowPlane::bytes_for(plan.sample_rows, shape.d);
   // Threads that share the base keep an answer each.
   constexpr std::int64_t kNeighborBytes = sizeof(std::int64_t) + sizeof(float);
   if (plan.split_base) plan.scratch_bytes += limits.threads * shape.nq * shape.k * kNeighborBytes;
@@ -67,8 +96,10 @@ CpuSearchPlan plan_cpu_range_search(SearchShape shape, const CpuLimits& limits) 
   // The limit is the threshold: nothing is sampled, nothing is pruned.
   plan.buffer_entries = 0;
   plan.sample_rows = 0;
+  plan.has_plane = false;
+  plan.index_bytes = cpu::RowNorms::bytes_for(shape.nb);
   plan.scratch_bytes =
-      shape.nq + limits.threads * cpu::RangeSearch::bytes_for(plan, shape, cpu::find_isa(limits.isa));
+      shape.nq + limits.threads * cpu::RangeSearch::bytes_for(plan, shape, cpu::find_planned_isa(limits.isa));
   return plan;
 }
 
@@ -89,9 +120,10 @@ CpuSearchPlan plan_cpu_list_search(const ListSearchShape& shape, const CpuLimits
   constexpr auto kPerQuery = static_cast<std::int64_t>(sizeof(cpu::ProbingQuery) + sizeof(char));
   const std::int64_t chunks = ceil_div(rows.nq, plan.chunk_queries) + limits.threads;
   plan.index_bytes = cpu::RowNorms::bytes_for(rows.nb);
-  plan.scratch_bytes = rows.nq * kPerQuery + 2 * chunks * static_cast<std::int64_t>(sizeof(std::size_t)) +
-                       cpu::ProbeWalk::bytes_for(shape.n_lists) +
-                       limits.threads * cpu::ListSearch::bytes_for(plan, shape, cpu::find_isa(limits.isa));
+  plan.scratch_bytes =
+      rows.nq * kPerQuery + 2 * chunks * static_cast<std::int64_t>(sizeof(std::size_t)) +
+      cpu::ProbeWalk::bytes_for(shape.n_lists) +
+      limits.threads * cpu::ListSearch::bytes_for(plan, shape, cpu::find_planned_isa(limits.isa));
   return plan;
 }
 

@@ -17,10 +17,14 @@ struct SearchShape {
   DType dtype = DType::f32;
 };
 
+/// Packing a row costs about as much as screening it as it is stored for so many queries.
+inline constexpr std::int64_t kQueriesWorthPacking = 16;
+
 /// What the CPU engine may use.
 struct CpuLimits {
   int threads = 1;
-  std::string_view isa = "auto";  // CPU kernel family
+  std::string_view isa = "auto";  // CPU kernel family, also one that this machine lacks
+  bool is_packed = false;         // rows are packed already, however few the queries
 };
 
 /// Size of one search inside a shard whose rows lie in lists.
@@ -38,6 +42,7 @@ struct CpuSearchPlan {
   std::int64_t buffer_entries = 0;  // candidates kept per query before they are pruned
   std::int64_t sample_rows = 0;     // rows spread over the shard that seed the thresholds; 0: none
   bool split_base = false;          // few queries: threads share the base instead of the queries
+  bool has_plane = false;           // rows are screened in a narrow type
   bool by_list = false;             // products are of one list and the queries that look into it
   std::int64_t index_bytes = 0;     // norms beside the base rows
   std::int64_t scratch_bytes = 0;   // all threads' tiles and candidate buffers

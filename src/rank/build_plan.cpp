@@ -69,7 +69,7 @@ std::int64_t choose_training_rows(const IndexBuild& build, const IndexSpec& spec
 std::vector<MemoryItem> engine_items(const BuildPlan& plan, const JobShape& shape) {
   const kernels::CpuSearchPlan engine = kernels::plan_cpu_search(
       {.nb = plan.spec.nlist, .nq = kAssignPiece, .d = shape.d, .k = 1, .dtype = DType::f32},
-      {.threads = shape.threads});
+      {.threads = shape.threads, .isa = shape.isa});
   return {{"centroids", plan.spec.nlist * shape.d * 4},
           {"engine scratch", engine.index_bytes + engine.scratch_bytes},
           {"rows that are assigned at once", kAssignPiece * (kAnswerBytes + shape.d * 4)}};

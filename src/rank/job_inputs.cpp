@@ -8,6 +8,7 @@
 #include "comm/agree.hpp"
 #include "core/error.hpp"
 #include "core/narrow.hpp"
+#include "kernels/index.hpp"
 #include "merge/merge_strategy.hpp"
 #include "rank/host_info.hpp"
 #include "rank/index_spec.hpp"
@@ -253,6 +254,9 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
   }
   const int own_threads = config.threads > 0 ? config.threads : default_threads(host);
   shape.threads = narrow<int>(comm.max(std::int64_t{own_threads}));
+  int isa_place = 0;
+  comm::agree(comm, [&] { isa_place = kernels::isa_place(config.isa); });
+  shape.isa = kernels::isa_at(static_cast<int>(comm.min(isa_place)));
   shape.memory_bytes = config.memory_bytes > 0
                            ? config.memory_bytes
                            : static_cast<std::int64_t>(comm.min(

@@ -83,7 +83,7 @@ std::int64_t choose_batch(const JobShape& shape) {
 kernels::CpuSearchPlan engine_plan(const JobShape& shape, std::int64_t rows, std::int64_t batch) {
   const kernels::SearchShape part{
       .nb = rows, .nq = batch, .d = shape.d, .k = shape.searched_k(), .dtype = shape.dtype};
-  const kernels::CpuLimits limits{.threads = shape.threads};
+  const kernels::CpuLimits limits{.threads = shape.threads, .isa = shape.isa};
   if (shape.faiss) {
     kernels::CpuSearchPlan plan;
     plan.scratch_bytes = faiss_scratch_bytes(shape.faiss->shard_rows, faiss_shards_a_rank(shape), shape.d,
@@ -115,7 +115,7 @@ std::vector<MemoryItem> range_items(const JobShape& shape, std::int64_t rows, st
           {"hits within eps", max_hits_of(shape) * kernels::kBytesPerRangeHit},
           {"engine scratch", kernels::plan_cpu_range_search(
                                  {.nb = rows, .nq = batch, .d = shape.d, .k = 1, .dtype = shape.dtype},
-                                 {.threads = shape.threads})
+                                 {.threads = shape.threads, .isa = shape.isa})
                                  .scratch_bytes}};
 }
 

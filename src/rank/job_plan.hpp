@@ -31,6 +31,7 @@ struct JobShape {
   bool has_clusters = false;                // and the components of the pairs
   int n_ranks = 1;
   int threads = 1;                // of one rank
+  std::string isa = "auto";       // CPU kernel family: the best one that a rank has, so that all plan alike
   std::int64_t memory_bytes = 0;  // that one rank may hold
   std::int64_t batch = 0;         // queries a batch; 0: chosen
   bool has_ids = false;           // the file carries 8 bytes of id a row

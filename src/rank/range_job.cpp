@@ -107,6 +107,10 @@ class RangeJob {
 
 void RangeJob::prepare() {
   comm::agree(comm_, [&] {
+    engine_name_ = kernels::resolve_engine(config_.engine);
+    if (engine_name_ != "cpu")
+      throw Error(ErrorKind::unavailable, "range and join are searched by the CPU alone, not by the engine " +
+                                              engine_name_ + "; use --engine cpu");
     if (comm_.is_root()) refuse_output(config_);
   });
   {
@@ -131,7 +135,6 @@ void RangeJob::prepare() {
 
 void RangeJob::make_engine() {
   comm::agree(comm_, [&] {
-    engine_name_ = kernels::resolve_engine(config_.engine);
     index_ = kernels::make_index(config_.index, engine_name_, config_.metric,
                                  {.threads = summary_.shape.threads,
                                   .isa = config_.isa,

@@ -118,9 +118,9 @@ TEST(Plan, long_times_are_in_units_of_people) {
   EXPECT_EQ(search_time("5MFLOP/s"), "2 d 8 h");
 }
 
-const Arguments kScript = {"--rows",    "30M", "--dim",    "1024",     "--queries", "10k",
-                           "--device",  "cpu", "--flops",  "1TFLOP/s", "--ranks",   "4",
-                           "--threads", "8",   "--sbatch", "--memory"};
+const Arguments kScript = {"--rows",    "30M", "--dim",   "1024",     "--queries", "10k",
+                           "--device",  "cpu", "--flops", "1TFLOP/s", "--ranks",   "4",
+                           "--threads", "8",   "--isa",   "portable", "--sbatch",  "--memory"};
 
 TEST(Plan, job_script_asks_for_no_more_than_the_given_memory) {
   Arguments roomy = kScript;

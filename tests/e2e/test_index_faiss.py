@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import support
 
-USAGE, DATA, MISSING, CONFIG = 64, 65, 66, 78
+USAGE, DATA, MISSING, UNAVAILABLE, CONFIG = 64, 65, 66, 69, 78
 ROWS, QUERIES, DIM, K, SHARDS = 3000, 60, 24, 5, 5
 GRAPH, LISTS = "HNSW16", "IVF16,PQ8x4"
 
@@ -157,6 +157,16 @@ def test_damage_is_refused_by_the_name_of_the_file(folder, tmp_path):
 def test_indexes_that_do_not_fit_into_memory_are_refused_with_the_numbers(folder, tmp_path):
     result = support.run(["search", *line(folder, "l2", GRAPH, tmp_path / "out.h5", "--memory", "300KiB")])
     assert result.code == CONFIG and "indexes of FAISS" in support.complaints(result)[0], result
+    assert not list(tmp_path.iterdir())
+
+
+# With and without a CUDA engine in the build.
+@pytest.mark.parametrize("factory, ranks", [(GRAPH, None), (LISTS, 2)])
+def test_another_engine_is_refused(folder, tmp_path, factory, ranks):
+    result = support.run(["search", *line(folder, "l2", factory, tmp_path / "out.h5", "--engine", "cuda")], np=ranks)
+    assert result.code == UNAVAILABLE and len(support.complaints(result)) == 1, result
+    for word in ("FAISS", "cuda", "--engine cpu"):
+        assert word in support.complaints(result)[0], result
     assert not list(tmp_path.iterdir())
 
 

@@ -11,7 +11,7 @@ import range_oracle
 import support
 from range_oracle import EPS, assert_is, line, truth
 
-USAGE, BAD_DATA, CANNOT_CREATE, CONFIG = 64, 65, 73, 78
+USAGE, BAD_DATA, UNAVAILABLE, CANNOT_CREATE, CONFIG = 64, 65, 69, 73, 78
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,16 @@ def test_eval_trusts_a_right_matrix_alone(folder, tmp_path):
 def test_an_option_of_another_command_is_refused(folder, tmp_path):
     result = support.run(["join", "--base", folder / "base.h5", "-o", tmp_path / "out.h5", "--eps", 1, "--queries", "q.h5"])
     assert result.code == USAGE and len(support.complaints(result)) == 1 and "queries" in support.complaints(result)[0], result
+    assert not list(tmp_path.iterdir())
+
+
+# With and without a CUDA engine in the build.
+@pytest.mark.parametrize("form, ranks", [("range", 3), ("join", None), ("join both ways", 2)])
+def test_another_engine_is_refused_before_anything_is_begun(folder, tmp_path, form, ranks):
+    result = support.run(line(folder, form, tmp_path / "out.h5", "--engine", "cuda"), np=ranks)
+    assert result.code == UNAVAILABLE and len(support.complaints(result)) == 1, result
+    for word in ("range and join", "cuda", "--engine cpu"):
+        assert word in support.complaints(result)[0], result
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <string>
@@ -38,6 +40,34 @@ inline std::vector<float> normal_vectors(std::int64_t rows, std::int64_t d, unsi
   return out;
 }
 
+/// All products positive and of every magnitude: rounding errors have little to cancel with.
+inline std::vector<float> positive_vectors(std::int64_t rows, std::int64_t d, unsigned seed,
+                                           float exponent_range) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> exponents(-exponent_range, exponent_range);
+  std::vector<float> out(static_cast<std::size_t>(rows * d));
+  for (float& value : out) value = std::exp2(exponents(random));
+  return out;
+}
+
+inline bool has_isa(const std::string& name) {
+  const std::vector<std::string> names = isa_names();
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+/// S of score_cut.hpp in long double, which has 11 bits more than the double that is bounded elsewhere.
+inline long double exact_score(const float* q, const float* x, std::int64_t d, Metric metric) {
+  long double dot = 0;
+  long double squares = 0;
+  for (std::int64_t i = 0; i < d; ++i) {
+    dot += static_cast<long double>(q[i]) * x[i];
+    squares += static_cast<long double>(x[i]) * x[i];
+  }
+  if (metric == Metric::l2) return dot - squares / 2;
+  if (metric == Metric::ip) return dot;
+  return squares > 0 ? dot / std::sqrt(squares) : 0;
+}
+
 struct Settings {
   int threads = 1;
   std::string isa = "auto";
@@ -47,7 +77,10 @@ struct Settings {
 inline TopK search_typed(TypedView base, const std::vector<float>& queries, std::int64_t k, Metric metric,
                          const Settings& settings = {}, RowIds ids = {}, std::span<const float> bound = {},
                          SearchCounters* counters = nullptr) {
-  const auto index = cpu::make_flat(metric, {settings.threads, settings.isa, 0}, settings.overrides);
+  cpu::FlatOverrides overrides = settings.overrides;
+  overrides.queries_worth_packing =
+      overrides.queries_worth_packing.value_or(1);  // so that few queries test it
+  const auto index = cpu::make_flat(metric, {settings.threads, settings.isa, 0}, overrides);
   index->build(base, ids);
   TopK out(static_cast<std::int64_t>(queries.size()) / base.cols, k, metric);
   index->search(queries_of(queries, base.cols), bound, out);

@@ -53,19 +53,6 @@ float truncated_sum(const Packed& q, const Packed& x) {
   return sum;
 }
 
-/// S of score_cut.hpp in long double.
-long double exact_score(const float* q, const float* x, std::int64_t d, Metric metric) {
-  long double dot = 0;
-  long double squares = 0;
-  for (std::int64_t i = 0; i < d; ++i) {
-    dot += static_cast<long double>(q[i]) * x[i];
-    squares += static_cast<long double>(x[i]) * x[i];
-  }
-  if (metric == Metric::l2) return dot - squares / 2;
-  if (metric == Metric::ip) return dot;
-  return squares > 0 ? dot / std::sqrt(squares) : 0;
-}
-
 struct Checked {
   double worst_share = 0;  // largest error as a share of the bound
   int certified = 0;

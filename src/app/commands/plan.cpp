@@ -213,6 +213,8 @@ Request read_request(const cxxopts::ParseResult& options) {
   shape.threads = narrow<int>(options.count("threads") > 0 ? required_count(options, "threads", "8")
                                                            : std::max(1, rank::bound_cores()));
   request.device = device_for(options, shape.threads);
+  // Rows on a device are not packed.
+  shape.isa = request.device.engine == "cuda" ? "portable" : text_or(options, "isa", "auto");
   shape.memory_bytes = request.device.memory_bytes;
   request.memory_given = options.count("memory") > 0;
   request.roofs.flops_per_second = request.device.flops_per_second;
@@ -432,10 +434,11 @@ Cli plan_cli() {
       "dtype", "f32, f16, bf16, f64, u8, i8 (default: f32)", text(), "NAME")(
       "queries", "number of queries", text(), "N")("k", "neighbors per query (default: 10)", text(), "N")(
       "ranks", "number of ranks", text(), "N")("threads", "threads per rank (default: cores here)", text(),
-                                               "N")("device", "auto, cpu, h200", text(), "NAME")(
-      "memory", "memory per rank", text(), "SIZE")("flops", "matrix-product rate of one rank", text(),
-                                                   "RATE")("read-rate", "file system rate of one rank",
-                                                           text(), "RATE")(
+                                               "N")(
+      "isa", "CPU kernel family of the ranks (default: the best one here)", text(), "NAME")(
+      "device", "auto, cpu, h200", text(), "NAME")("memory", "memory per rank", text(), "SIZE")(
+      "flops", "matrix-product rate of one rank", text(), "RATE")("read-rate", "file system rate of one rank",
+                                                                  text(), "RATE")(
       "index", "of the base, to be built: ivf1024 (default: none, every row is looked at)", text(), "SPEC")(
       "nprobe", "lists of it that a query looks into (default: a 32nd)", text(), "N")(
       "rerank", "candidates that its codes name for each neighbor (default: 10)", text(), "R")(

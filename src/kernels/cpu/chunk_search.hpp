@@ -11,6 +11,7 @@
 #include "kernels/cpu/certificate.hpp"
 #include "kernels/cpu/exact_distances.hpp"
 #include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/row_plane.hpp"
 #include "kernels/cpu/screen.hpp"
 #include "kernels/cpu/tile_screen.hpp"
 #include "kernels/index.hpp"
@@ -60,19 +61,23 @@ class ChunkSearch final : private CandidateSink {
   void select(std::span<const std::int32_t> queries);
 
   /// Screens rows [begin, end) of a set against the selected queries, tile by tile.
+  /// Where all are selected and the set has a plane, it is what is screened, as long as that proves enough.
+  /// @pre with a plane, begin is a multiple of kPanelRows
   void screen(const RowSet& set, std::int64_t begin, std::int64_t end);
+
+  /// Raises thresholds by what a sample proves; takes nothing from it. @pre all are selected
+  void seed(const RowSet& sample);
 
   /// Brings all thresholds up to date with the candidates.
   void prune_all();
 
-  /// Forgets candidates and answers but keeps what they proved: k rows at least that good exist.
-  void keep_thresholds_only();
-
   /// Completes the answers from the buffers.
   void finish();
 
-  /// True where float32 did not prove the answer at the first try.
-  bool is_widened(std::int64_t query) const { return widened_[static_cast<std::size_t>(query)] != 0; }
+  /// True where the first screen did not prove the answer at the first try.
+  bool is_widened(std::int64_t query) const {
+    return left_plane_ || widened_[static_cast<std::size_t>(query)] != 0;
+  }
 
   const SearchCounters& counters() const { return counters_; }
   void reset_counters() { counters_ = {}; }
@@ -82,6 +87,19 @@ class ChunkSearch final : private CandidateSink {
     GlobalId id;
     float distance;
   };
+
+  /// Screens the set's plane. @return the row that it came to: `end`, unless too few rows are excluded
+  std::int64_t screen_plane(const RowSet& set, std::int64_t begin, std::int64_t end);
+  void screen_rows(const RowSet& set, std::int64_t begin, std::int64_t end);
+  void leave_plane();
+  /// Forgets candidates and answers but keeps what they proved: k rows at least that good exist.
+  void keep_thresholds_only();
+  bool drowns() const;
+  void set_tile(std::int64_t begin, std::int64_t stride) {
+    tile_begin_ = begin;
+    tile_stride_ = stride;
+  }
+  double screened_cut(std::int64_t query) const;
 
   /// @param slot  place among the selected queries
   void add(std::int64_t slot, std::int64_t row, float score) override;
@@ -106,9 +124,15 @@ class ChunkSearch final : private CandidateSink {
 
   std::vector<Candidate> candidates_;
   TileScreen screen_;
+  PlaneQueries plane_queries_;
+  bool on_plane_ = false;
+  bool left_plane_ = false;    // this chunk has a plane, which proved too little
+  std::int64_t screened_ = 0;  // pairs on the plane, of this chunk
+  std::int64_t forced_ = 0;    // candidates that were re-ranked to make room, of this chunk
   ExactDistances exact_distances_;
   std::vector<Certificate> certificates_;
-  std::vector<double> cuts_;  // rows with an exact score below can't be in the answer
+  std::vector<double> cuts_;     // rows with an exact score below can't be in the answer
+  std::vector<double> offsets_;  // exact scores are this much larger than those that are screened and bounded
   std::vector<std::int64_t> counts_;
   std::vector<std::int64_t> limits_;  // counts at which to prune
   std::vector<char> widened_;

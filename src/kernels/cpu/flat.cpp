@@ -41,16 +41,22 @@ class FlatIndex final : public Index {
   const SearchCounters& counters() const override { return counters_; }
   std::size_t bytes() const override;
   std::string description() const override {
-    return "cpu " + std::string(isa_.name) + " (" + std::string(isa_.screen_name) + ")";
+    return "cpu " + std::string(isa_.name) + " (" +
+           std::string(isa_.plane != nullptr ? isa_.plane->name : isa_.screen_name) + ")";
   }
 
  private:
   CpuSearchPlan plan(const SearchShape& shape) const;
+  void pack(std::int64_t queries);
   void take_sample(std::int64_t rows);
   void reserve(const CpuSearchPlan& plan, const SearchShape& shape);
   void share_queries(const CpuSearchPlan& plan, MatrixView<const float> queries, std::span<const float> bound,
                      TopK& out);
   void share_base(MatrixView<const float> queries, std::span<const float> bound, TopK& out);
+  /// Where a thread's part of the base begins: between two panels of the plane.
+  std::int64_t part_begin(std::int64_t rows, int thread) const {
+    return thread == threads_ ? rows : rows / kPanelRows * thread / threads_ * kPanelRows;
+  }
   void search_part(ChunkSearch& chunk, MatrixView<const float> queries, std::span<const float> bound,
                    std::int64_t begin, std::int64_t end, TopK& out, std::int64_t first_row) const;
   template <class Chunk>
@@ -62,9 +68,13 @@ class FlatIndex final : public Index {
   FlatOverrides overrides_;
   SearchContext context_;
   RowNorms norms_;
-  RowSet sample_;  // spread over the base
+  RowPlane plane_;
+  std::int64_t queries_seen_ = 0;  // since build()
+  bool is_packed_ = false;         // as far as it goes: the plane may be empty
+  RowSet sample_;                  // spread over the base
   Matrix sample_rows_;
   RowNorms sample_norms_;
+  RowPlane sample_plane_;
   std::vector<ChunkSearch> chunks_;  // one a thread
   std::vector<RangeSearch> ranges_;  // one a thread, from the first range search on
   std::vector<TopK> parts_;          // one a thread, where threads share the base
@@ -79,10 +89,23 @@ void FlatIndex::build(TypedView base, RowIds ids, RowLists) {
   context_ = {
       metric_, &isa_, {base, &norms_, 1}, ids, norms_.maxima(0, base.rows).norm, overrides_.error_factor};
   sample_ = {};
+  queries_seen_ = 0;
+  is_packed_ = false;
+}
+
+void FlatIndex::pack(std::int64_t queries) {
+  queries_seen_ += queries;
+  if (isa_.plane == nullptr || is_packed_ ||
+      queries_seen_ < overrides_.queries_worth_packing.value_or(kQueriesWorthPacking))
+    return;
+  is_packed_ = true;
+  plane_.build(context_.base.rows, metric_, overrides_.plane, isa_, threads_);
+  if (!plane_.is_empty()) context_.base.plane = &plane_;
+  sample_ = {};
 }
 
 CpuSearchPlan FlatIndex::plan(const SearchShape& shape) const {
-  const CpuLimits limits{.threads = threads_, .isa = isa_.name};
+  const CpuLimits limits{.threads = threads_, .isa = isa_.name, .is_packed = context_.base.plane != nullptr};
   CpuSearchPlan plan = plan_cpu_search(shape, limits);
   plan.query_tile = overrides_.query_tile.value_or(plan.query_tile);
   plan.base_tile = overrides_.base_tile.value_or(plan.base_tile);
@@ -107,6 +130,10 @@ void FlatIndex::take_sample(std::int64_t rows) {
                 base.row(row * stride), base.row_bytes());
   sample_norms_.build(sample_rows_.view(), metric_, isa_, threads_);
   sample_ = {sample_rows_.view(), &sample_norms_, stride};
+  if (context_.base.plane == nullptr) return;
+  sample_plane_.build_as(sample_rows_.view(), metric_, plane_.format(), isa_, threads_);
+  if (sample_plane_.is_empty()) throw Error(ErrorKind::internal, "a sample of a plane is not sound");
+  sample_.plane = &sample_plane_;
 }
 
 void FlatIndex::reserve(const CpuSearchPlan& plan, const SearchShape& shape) {
@@ -131,6 +158,7 @@ void FlatIndex::search(MatrixView<const float> queries, Probes probes, std::span
   if (base.rows == 0) return widened_.add_to(counters_);
   const DefaultFloatEnvironment environment;
   const OneBlasThread one_blas_thread;
+  pack(queries.rows);
   const SearchShape shape{base.rows, queries.rows, base.cols, out.k(), base.dtype};
   const CpuSearchPlan plan = this->plan(shape);
   reserve(plan, shape);
@@ -150,10 +178,7 @@ void FlatIndex::search_part(ChunkSearch& chunk, MatrixView<const float> queries,
   const DefaultFloatEnvironment environment;
   chunk.begin(context_, queries, bound, out, first_row);
   chunk.select_all();
-  if (sample_.norms != nullptr) {
-    chunk.screen(sample_, 0, sample_.rows.rows);
-    chunk.keep_thresholds_only();
-  }
+  if (sample_.norms != nullptr) chunk.seed(sample_);
   chunk.screen(context_.base, begin, end);
   chunk.finish();
 }
@@ -184,8 +209,8 @@ void FlatIndex::share_base(MatrixView<const float> queries, std::span<const floa
   const std::int64_t rows = context_.base.rows.rows;
 #pragma omp parallel for num_threads(threads_) schedule(static, 1)
   for (int t = 0; t < threads_; ++t)
-    search_part(chunks_[static_cast<std::size_t>(t)], queries, bound, rows * t / threads_,
-                rows * (t + 1) / threads_, parts_[static_cast<std::size_t>(t)], 0);
+    search_part(chunks_[static_cast<std::size_t>(t)], queries, bound, part_begin(rows, t),
+                part_begin(rows, t + 1), parts_[static_cast<std::size_t>(t)], 0);
   for (const ChunkSearch& chunk : chunks_) note_widened(chunk, 0, queries.rows);
   for (const TopK& part : parts_) merge_into(out, part);
 }
@@ -240,7 +265,8 @@ bool FlatIndex::search_range(MatrixView<const float> queries, const RangeRequest
 }
 
 std::size_t FlatIndex::bytes() const {
-  std::size_t total = widened_.bytes() + norms_.bytes() + sample_norms_.bytes() + sample_rows_.bytes();
+  std::size_t total = widened_.bytes() + plane_.bytes() + sample_plane_.bytes() + norms_.bytes() +
+                      sample_norms_.bytes() + sample_rows_.bytes();
   for (const ChunkSearch& chunk : chunks_) total += chunk.bytes();
   for (const RangeSearch& range : ranges_) total += range.bytes();
   for (const TopK& part : parts_) total += bytes_of(part);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "core/metric.hpp"
+#include "kernels/cpu/plane.hpp"
 #include "kernels/index.hpp"
 #include "kernels/search_plan.hpp"
 
@@ -16,7 +17,9 @@ struct FlatOverrides {
   std::optional<std::int64_t> buffer_entries;  // at least 2 * k
   std::optional<std::int64_t> sample_rows;
   std::optional<bool> split_base;
-  double error_factor = 1;  // below 1 the certificate is a lie
+  std::optional<PlaneType> plane;                     // of values that are no 8-bit integers; u8: none
+  std::optional<std::int64_t> queries_worth_packing;  // searched so far, for a plane to be made
+  double error_factor = 1;                            // below 1 the certificate is a lie
 };
 
 /// Flat exact search: every row against every query in float32, what can't be excluded again in double.

@@ -4,7 +4,9 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "kernels/cpu/amx.hpp"
 #include "kernels/cpu/avx2.hpp"
+#include "kernels/cpu/avx512.hpp"
 #include "kernels/cpu/screen_blas.hpp"
 #include "kernels/distance.hpp"
 #include "kernels/index.hpp"
@@ -15,6 +17,10 @@ namespace {
 
 constexpr std::array kIsas = {
 #if defined(MPISHARDS_X86_64)
+    Isa{"amx", "own float32 kernel", amx::is_supported, avx512::dot_product, avx512::l2_squared,
+        avx2::byte_products, avx512::kScreen, &amx::kPlaneScreen},
+    Isa{"avx512", "own float32 kernel", avx512::is_supported, avx512::dot_product, avx512::l2_squared,
+        avx2::byte_products, avx512::kScreen},
     Isa{"avx2", "own float32 kernel", avx2::is_supported, avx2::dot_product, avx2::l2_squared,
         avx2::byte_products, avx2::kScreen},
 #endif
@@ -34,17 +40,19 @@ std::span<const Isa> isa_registry() {
   return kIsas;
 }
 
-const Isa& find_isa(std::string_view name) {
-  for (const Isa& isa : kIsas) {
-    if (name == "auto" && isa.is_supported()) return isa;
-    if (name != isa.name) continue;
-    if (!isa.is_supported())
-      throw Error(ErrorKind::unavailable,
-                  "this machine has no " + std::string(name) + " instructions; use --isa auto");
-    return isa;
-  }
+const Isa& find_planned_isa(std::string_view name) {
+  for (const Isa& isa : kIsas)
+    if (name == isa.name || (name == "auto" && isa.is_supported())) return isa;
   throw Error(ErrorKind::usage,
               "unknown CPU instruction set '" + std::string(name) + "'; known: " + known_names());
+}
+
+const Isa& find_isa(std::string_view name) {
+  const Isa& isa = find_planned_isa(name);
+  if (!isa.is_supported())
+    throw Error(ErrorKind::unavailable,
+                "this machine has no " + std::string(name) + " instructions; use --isa auto");
+  return isa;
 }
 
 }  // namespace cpu
@@ -54,6 +62,14 @@ std::vector<std::string> isa_names() {
   for (const cpu::Isa& isa : cpu::isa_registry())
     if (isa.is_supported()) names.emplace_back(isa.name);
   return names;
+}
+
+int isa_place(std::string_view name) {
+  return static_cast<int>(&cpu::find_isa(name) - cpu::isa_registry().data());
+}
+
+std::string isa_at(int place) {
+  return std::string(cpu::isa_registry()[static_cast<std::size_t>(place)].name);
 }
 
 }  // namespace mpishards::kernels

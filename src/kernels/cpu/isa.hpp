@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/cpu/plane.hpp"
 #include "kernels/cpu/screen.hpp"
 
 namespace mpishards::kernels::cpu {
@@ -12,7 +13,7 @@ namespace mpishards::kernels::cpu {
 /// What differs between instruction sets: the defined sums (same bits in each) and the screen.
 struct Isa {
   std::string_view name;
-  std::string_view screen_name;  // for the report
+  std::string_view screen_name;  // for the report, of rows as they are stored
   bool (*is_supported)();
   double (*dot_product)(const float* a, const float* b, std::int64_t d);
   double (*l2_squared)(const float* a, const float* b, std::int64_t d);
@@ -20,6 +21,7 @@ struct Isa {
   void (*byte_products)(const float* weights, const std::byte* bytes, std::int64_t rows, std::int64_t d,
                         float* out);
   Screen screen;
+  const PlaneScreen* plane = nullptr;  // null: rows are screened as they are stored
 };
 
 /// Best first; the last one runs everywhere.
@@ -28,5 +30,8 @@ std::span<const Isa> isa_registry();
 /// @param name  "auto" or a name of the registry
 /// @throws Error{usage} for an unknown name, Error{unavailable} where this machine lacks the instructions
 const Isa& find_isa(std::string_view name);
+
+/// The same, but also of what this machine lacks: for plans of other machines.
+const Isa& find_planned_isa(std::string_view name);
 
 }  // namespace mpishards::kernels::cpu

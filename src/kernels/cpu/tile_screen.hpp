@@ -7,6 +7,7 @@
 #include "core/matrix_view.hpp"
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/row_norms.hpp"
+#include "kernels/cpu/row_plane.hpp"
 #include "kernels/cpu/screen.hpp"
 
 namespace mpishards::kernels::cpu {
@@ -30,6 +31,7 @@ struct RowSet {
   TypedView rows;
   const RowNorms* norms = nullptr;
   std::int64_t stride = 1;
+  const RowPlane* plane = nullptr;  // null: none
 };
 
 /// One thread's screen of one chunk of queries: the packed queries and the tile being screened.

@@ -1,0 +1,154 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/matrix_view.hpp"
+#include "core/metric.hpp"
+#include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/plane.hpp"
+
+namespace mpishards::kernels::cpu {
+
+/// What is known of all rows of one block of a plane; norms are rounded up.
+struct PlaneBlock {
+  double scale = 1;     // of one unit of the stored integers
+  double norm = 0;      // of what is stored
+  double residual = 0;  // norm of what packing lost
+  double squares = 0;   // l2: |x'|^2 of the values that were packed
+
+  void include(const PlaneBlock& other);
+};
+
+/// How the rows of a base are packed, so that those of a sample can be packed alike.
+struct PlaneFormat {
+  PlaneType type = PlaneType::bf16;
+  bool is_exact = false;      // 8-bit data: nothing is lost, nothing is scaled
+  std::vector<float> center;  // subtracted from rows (cosine: of length one); empty where is_exact
+};
+
+/// A base again in a narrow type, in the order that tiles are loaded: what is screened in place of the rows.
+///
+/// The plane holds x' = x - center (l2, ip) or x/|x| - center (cosine), rounded. What that loses is known for
+/// each block of rows, and is part of the bound of every screened score.
+/// @par Memory  2 (bf16) or 1 bytes a value in whole tiles, and 4 a row
+class RowPlane {
+ public:
+  static constexpr std::int64_t kBlockRows = 2048;
+
+  /// Packs rows; memory is kept. 8-bit integers, of whatever dtype, are packed as they are. Other values
+  /// become bytes or bfloat16, as a sample says is quicker, or as `type` says.
+  ///
+  /// The plane is empty where it would prove nothing: norms beyond float32's range.
+  /// @pre isa.plane != nullptr @par Cost reads all rows once (bf16) or twice
+  void build(TypedView base, Metric metric, std::optional<PlaneType> type, const Isa& isa, int threads);
+  /// The same in a given format.
+  void build_as(TypedView base, Metric metric, const PlaneFormat& format, const Isa& isa, int threads);
+  void clear() { rows_ = 0; }
+
+  bool is_empty() const { return rows_ == 0; }
+  std::int64_t rows() const { return rows_; }
+  std::int64_t d() const { return d_; }
+  const PlaneFormat& format() const { return format_; }
+  std::int64_t row_tiles() const { return cpu::row_tiles(format_.type, d_); }
+
+  /// @param row  a multiple of kPanelRows
+  const std::byte* panel(std::int64_t row) const {
+    return bytes_.data() + row / kPanelRows * row_tiles() * 2 * kTileBytes;
+  }
+  const PlaneBlock& block_of(std::int64_t row) const {
+    return blocks_[static_cast<std::size_t>(row / kBlockRows)];
+  }
+  /// False where a sum of such a product of norms, in units of `scale`, may not fit into 32 bits.
+  bool fits_int32(double scale, double query_norm) const;
+  /// Over all blocks.
+  const PlaneBlock& maxima() const { return maxima_; }
+  /// Bias of rows [row, row + count) in units: floats for bf16, else int32; to be multiplied by `unit`.
+  void copy_bias(std::int64_t row, std::int64_t count, double unit, std::byte* out) const;
+  bool has_bias() const { return metric_ == Metric::l2; }
+
+  std::size_t bytes() const {
+    return bytes_.bytes() + bias_.capacity() * sizeof(float) + blocks_.capacity() * sizeof(PlaneBlock) +
+           format_.center.capacity() * sizeof(float);
+  }
+  /// At most, whatever the format.
+  static std::int64_t bytes_for(std::int64_t rows, std::int64_t d);
+
+ private:
+  PlaneBlock pack_block(TypedView base, std::int64_t block, const Isa& isa, double* values);
+
+  PlaneFormat format_;
+  Metric metric_ = Metric::l2;
+  std::int64_t rows_ = 0;
+  std::int64_t d_ = 0;
+  Matrix bytes_;
+  std::vector<float> bias_;  // -|x'|^2/2; of exact planes the bits of an int32, rounded down
+  std::vector<PlaneBlock> blocks_;
+  PlaneBlock maxima_;
+};
+
+/// One thread's chunk of queries, packed as a plane's rows are, and what that proves of its scores.
+///
+/// A screened score s' of packed values stands for S' = S - offset(query); |s' - S'| <= error(query, block).
+class PlaneQueries {
+ public:
+  /// @param sample_rows  of the plane that kth_scores will see
+  void reserve(std::int64_t queries, std::int64_t d, std::int64_t sample_rows, const Isa& isa);
+  static std::int64_t bytes_for(std::int64_t queries, std::int64_t d, std::int64_t sample_rows,
+                                const Isa& isa);
+  std::size_t bytes() const;
+
+  /// @return false where the plane proves nothing of these queries: they are no 8-bit integers as its rows
+  /// are,
+  ///         or float32 may overflow
+  bool begin(const RowPlane& plane, Metric metric, const Isa& isa, MatrixView<const float> queries,
+             double error_factor);
+
+  double offset(std::int64_t query) const { return queries_[static_cast<std::size_t>(query)].offset; }
+  double error(std::int64_t query, const PlaneBlock& block) const;
+
+  /// Screens rows [begin, end) of a plane of the same format. @pre they lie in one block; begin is a multiple
+  /// of kPanelRows @param thresholds  as PlaneTile's
+  void screen(const RowPlane& plane, std::int64_t begin, std::int64_t end, const float* thresholds,
+              CandidateSink& sink);
+
+  /// Finds a screened score a query that k rows of a plane reach, close to the k-th best.
+  /// @pre k <= rows / kTileRows @param[out] scores  one a query
+  void kth_scores(const RowPlane& plane, std::int64_t k, float* scores);
+  /// What kth_scores keeps.
+  static std::int64_t group_bytes(std::int64_t queries, std::int64_t rows) {
+    return padded_queries(queries) * (rows / kTileRows + 1) * static_cast<std::int64_t>(sizeof(float));
+  }
+
+ private:
+  struct Query {
+    double norm = 0;      // of what is to be packed; rounded up, as the others
+    double residual = 0;  // of what packing lost
+    double packed_norm = 0;
+    double offset = 0;
+    double offset_error = 0;
+  };
+
+  void pack(std::int64_t query, const std::byte* row, std::int64_t row_tiles);
+  PlaneTile tile_of(const RowPlane& plane, std::int64_t begin, std::int64_t end);
+  double unit(const PlaneBlock& block) const { return scale_ * block.scale; }
+
+  const Isa* isa_ = nullptr;
+  std::int64_t n_queries_ = 0;
+  PlaneType type_ = PlaneType::bf16;
+  bool has_bias_ = false;
+  double scale_ = 1;      // of one unit of the packed queries
+  double gamma_ = 0;      // of the sums of products and bias, relative to norms
+  double underflow_ = 0;  // of the sums
+  double error_factor_ = 1;
+  std::vector<Query> queries_;
+  std::vector<double> values_;
+  Matrix packed_;
+  Matrix bias_;
+  Matrix scratch_;
+  Matrix groups_;
+};
+
+}  // namespace mpishards::kernels::cpu

@@ -1,0 +1,279 @@
+#include "kernels/cpu/row_plane.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "flat_support.hpp"
+#include "support/exact_vectors.hpp"
+
+namespace mpishards::kernels::cpu {
+namespace {
+
+constexpr PlaneType kTypes[] = {PlaneType::bf16, PlaneType::s8};
+
+const Isa* plane_isa() {
+  for (const Isa& isa : isa_registry())
+    if (isa.plane != nullptr && isa.is_supported()) return &isa;
+  return nullptr;
+}
+
+/// Keeps every score of a screen.
+struct AllScores final : CandidateSink {
+  std::int64_t first_row = 0;
+  std::int64_t rows = 0;
+  std::vector<float> scores;
+  void add(std::int64_t query, std::int64_t row, float score) override {
+    scores[static_cast<std::size_t>(query * rows + first_row + row)] = score;
+  }
+};
+
+struct Checked {
+  bool is_used = false;
+  double worst_share = 0;  // largest error as a share of the bound
+};
+
+/// Screens everything and holds each score against its bound.
+Checked check_bound(const std::vector<float>& base, const std::vector<float>& queries, std::int64_t d,
+                    Metric metric, std::optional<PlaneType> type) {
+  const Isa& isa = *plane_isa();
+  RowPlane plane;
+  plane.build(view_of(base, d), metric, type, isa, 2);
+  Checked checked;
+  if (plane.is_empty()) return checked;
+  const MatrixView<const float> query_rows = queries_of(queries, d);
+  PlaneQueries packed;
+  packed.reserve(query_rows.rows, d, 0, isa);
+  if (!packed.begin(plane, metric, isa, query_rows, 1)) return checked;
+  checked.is_used = true;
+  std::vector<float> thresholds(static_cast<std::size_t>(padded_queries(query_rows.rows)),
+                                std::numeric_limits<float>::infinity());
+  std::fill_n(thresholds.begin(), query_rows.rows, -std::numeric_limits<float>::infinity());
+  AllScores all;
+  all.rows = plane.rows();
+  all.scores.assign(static_cast<std::size_t>(query_rows.rows * plane.rows()), std::nanf(""));
+  for (std::int64_t begin = 0; begin < plane.rows(); begin += RowPlane::kBlockRows) {
+    all.first_row = begin;
+    packed.screen(plane, begin, std::min(plane.rows(), begin + RowPlane::kBlockRows), thresholds.data(), all);
+  }
+  for (std::int64_t q = 0; q < query_rows.rows; ++q)
+    for (std::int64_t row = 0; row < plane.rows(); ++row) {
+      const long double exact =
+          exact_score(query_rows.row(q), base.data() + row * d, d, metric) - packed.offset(q);
+      const double bound = packed.error(q, plane.block_of(row));
+      const float score = all.scores[static_cast<std::size_t>(q * plane.rows() + row)];
+      const auto error = static_cast<double>(std::abs(exact - static_cast<long double>(score)));
+      EXPECT_FALSE(std::isnan(score)) << "query " << q << " row " << row << " was not reported";
+      checked.worst_share =
+          std::max(checked.worst_share, bound > 0 ? error / bound : (error > 0 ? 2.0 : 0.0));
+    }
+  return checked;
+}
+
+class PlaneBound : public testing::TestWithParam<Metric> {
+ protected:
+  void SetUp() override {
+    if (plane_isa() == nullptr) GTEST_SKIP() << "no instructions for planes here";
+  }
+  void expect_holds(const std::vector<float>& base, const std::vector<float>& queries, std::int64_t d) {
+    for (const PlaneType type : kTypes) {
+      const Checked checked = check_bound(base, queries, d, GetParam(), type);
+      EXPECT_TRUE(checked.is_used) << "type " << int(type) << " d " << d;
+      EXPECT_LE(checked.worst_share, 1.0) << "type " << int(type) << " d " << d;
+    }
+  }
+};
+
+TEST_P(PlaneBound, holds_on_random_vectors) {
+  for (const std::int64_t d : {1, 2, 7, 31, 32, 33, 64, 65, 333, 2048})
+    for (const std::int64_t nq : {1, 16, 17, 40})
+      expect_holds(normal_vectors(75, d, 1), normal_vectors(nq, d, 2), d);
+}
+
+TEST_P(PlaneBound, holds_in_every_block) {
+  expect_holds(normal_vectors(2 * RowPlane::kBlockRows + 100, 5, 3), normal_vectors(33, 5, 4), 5);
+}
+
+TEST_P(PlaneBound, holds_where_all_terms_are_positive) {
+  for (const std::int64_t d : {3, 100, 5000})
+    for (const float range : {0.5f, 4.0f, 12.0f})
+      expect_holds(positive_vectors(40, d, 3, range), positive_vectors(8, d, 4, range), d);
+}
+
+TEST_P(PlaneBound, holds_far_from_the_origin) {
+  expect_holds(normal_vectors(50, 128, 5, 1e4f), normal_vectors(8, 128, 6, 1e4f), 128);
+  expect_holds(normal_vectors(50, 128, 5, 1e7f), normal_vectors(8, 128, 6, -1e7f), 128);
+}
+
+TEST_P(PlaneBound, holds_where_values_and_products_underflow) {
+  expect_holds(normal_vectors(50, 100, 7, 0, 1e-22f), normal_vectors(8, 100, 8, 0, 1e-22f), 100);
+  expect_holds(normal_vectors(50, 100, 7, 0, 1e-40f), normal_vectors(8, 100, 8, 0, 1.0f), 100);
+  expect_holds(normal_vectors(50, 100, 7, 0, 1.0f), normal_vectors(8, 100, 8, 0, 1e-44f), 100);
+}
+
+TEST_P(PlaneBound, holds_among_zero_and_equal_vectors) {
+  const std::vector<float> zeros(50 * 9, 0.0f);
+  expect_holds(zeros, normal_vectors(4, 9, 9), 9);
+  expect_holds(normal_vectors(50, 9, 9), zeros, 9);
+  expect_holds(std::vector<float>(50 * 9, 0.3f), std::vector<float>(4 * 9, 0.3f), 9);
+}
+
+TEST_P(PlaneBound, claims_nothing_where_float32_overflows) {
+  for (const PlaneType type : kTypes) {
+    const bool is_used = check_bound(normal_vectors(20, 16, 9, 0, 1e30f), normal_vectors(5, 16, 10, 0, 1e30f),
+                                     16, GetParam(), type)
+                             .is_used;
+    EXPECT_FALSE(is_used && GetParam() != Metric::cosine);
+  }
+}
+
+TEST_P(PlaneBound, of_8_bit_integers_is_a_rounding) {
+  if (GetParam() == Metric::cosine) GTEST_SKIP() << "has no integer scores";
+  for (const auto& [low, high] : {std::pair{0, 255}, std::pair{-128, 127}})
+    for (const std::int64_t d : {1, 64, 100, 784, 8000}) {
+      const auto base = exact_vectors::make(100, d, 1, low, high);
+      const Checked checked = check_bound(base, exact_vectors::make(35, d, 2, low, high), d, GetParam(), {});
+      EXPECT_TRUE(checked.is_used);
+      EXPECT_LE(checked.worst_share, 1.0);
+    }
+  // Queries that the bytes can't hold prove nothing.
+  EXPECT_FALSE(check_bound(exact_vectors::make(100, 8, 1, 0, 255), normal_vectors(3, 8, 1), 8, GetParam(), {})
+                   .is_used);
+}
+
+INSTANTIATE_TEST_SUITE_P(Metrics, PlaneBound, testing::ValuesIn(kMetrics),
+                         [](const auto& instance) { return std::string(to_string(instance.param)); });
+
+TEST(PlaneBoundIsNotIdle, half_of_it_is_violated) {
+  if (plane_isa() == nullptr) GTEST_SKIP() << "no instructions for planes here";
+  // All that bfloat16 drops of the row points along the query; the rows' mean is zero.
+  const float dropped = 1 + 0.499f * 0x1p-7f;
+  Checked checked =
+      check_bound({dropped, dropped, -dropped, -dropped}, {1, 1}, 2, Metric::ip, PlaneType::bf16);
+  EXPECT_GT(checked.worst_share, 0.5);
+  EXPECT_LE(checked.worst_share, 1.0);
+  checked = check_bound({127, 0.499f, -127, -0.499f}, {0, 1}, 2, Metric::ip, PlaneType::s8);
+  EXPECT_GT(checked.worst_share, 0.5);
+  EXPECT_LE(checked.worst_share, 1.0);
+}
+
+/// Bfloat16 rounds the best row down and the second up by almost all of the bound.
+TEST(PlaneBoundIsNotIdle, half_of_it_gives_a_wrong_answer) {
+  if (plane_isa() == nullptr) GTEST_SKIP() << "no instructions for planes here";
+  const float unit = 0x1p-7f;
+  std::vector<float> base = {1 + 0.499f * unit, 1 + 0.499f * unit, unit / 64,  //
+                             1 + 0.501f * unit, 1 + 0.501f * unit, 0};
+  for (std::size_t i = 0; i < 6; ++i) base.push_back(-base[i]);
+  const std::vector<float> query = {1, 1, 1};
+  ASSERT_EQ(oracle::search(base, query, 3, 1, oracle::Measure::ip).neighbors[0], 0);
+  Settings settings{1, std::string(plane_isa()->name), {}};
+  settings.overrides.plane = PlaneType::bf16;
+  EXPECT_EQ(search_flat(base, query, 3, 1, Metric::ip, settings).neighbors()[0], 0);
+  settings.overrides.error_factor = 0.5;
+  EXPECT_EQ(search_flat(base, query, 3, 1, Metric::ip, settings).neighbors()[0], 1);
+}
+
+class PlaneSearch : public testing::TestWithParam<Metric> {};
+
+TEST_P(PlaneSearch, equals_the_oracle_by_every_type) {
+  for (const std::string& isa : isa_names())
+    for (const PlaneType type : kTypes)
+      for (const std::int64_t d : {1, 30, 129})
+        for (const std::int64_t k : {1, 10, 150}) {
+          Settings settings{2, isa, {}};
+          settings.overrides.plane = type;
+          expect_exact(normal_vectors(6000, d, 1), normal_vectors(40, d, 2), d, k, GetParam(), settings);
+        }
+}
+
+TEST_P(PlaneSearch, seeds_thresholds_from_groups_of_a_sample) {
+  for (const PlaneType type : kTypes) {
+    Settings settings;
+    settings.overrides.plane = type;
+    settings.overrides.sample_rows = 16 * 64;
+    expect_exact(normal_vectors(9000, 20, 1), normal_vectors(50, 20, 2), 20, 32, GetParam(), settings);
+  }
+  Settings settings;
+  settings.overrides.sample_rows = 16 * 64;
+  expect_exact(exact_vectors::make(9000, 20, 1, 0, 20), exact_vectors::make(50, 20, 2, 0, 20), 20, 32,
+               GetParam(), settings);
+}
+
+TEST_P(PlaneSearch, is_exact_where_the_plane_proves_too_little) {
+  // Distances differ far below what bfloat16 resolves: the rows themselves must be screened.
+  auto base = normal_vectors(20000, 24, 5, 0, 1e-4f);
+  auto queries = normal_vectors(20, 24, 6, 0, 1e-4f);
+  for (std::size_t i = 0; i < base.size(); i += 24) base[i] += (i / 24) % 2 == 0 ? 100.0f : -100.0f;
+  for (std::size_t i = 0; i < queries.size(); i += 24) queries[i] += 100;
+  for (const PlaneType type : kTypes) {
+    Settings settings;
+    settings.overrides.plane = type;
+    SearchCounters counters;
+    const TopK found = search_typed(view_of(base, 24), queries, 10, GetParam(), settings, {}, {}, &counters);
+    expect_answer(found, oracle::search(base, queries, 24, 10, measure_of(GetParam())), "far clusters");
+    if (plane_isa() != nullptr && GetParam() == Metric::l2) {
+      EXPECT_EQ(counters.widened, 20);
+    }
+    EXPECT_EQ(counters.certified + counters.widened, 20);
+  }
+}
+
+TEST_P(PlaneSearch, takes_queries_that_are_no_bytes_in_a_base_of_bytes) {
+  expect_exact(exact_vectors::make(3000, 20, 1, 0, 255), normal_vectors(20, 20, 2, 100, 50), 20, 10,
+               GetParam());
+}
+
+TEST_P(PlaneSearch, takes_a_base_whose_last_rows_are_no_bytes) {
+  auto base = exact_vectors::make(3000, 20, 1, 0, 255);
+  base.back() = 0.5f;
+  expect_exact(base, exact_vectors::make(20, 20, 2, 0, 255), 20, 10, GetParam());
+}
+
+TEST_P(PlaneSearch, packs_once_enough_queries_have_come) {
+  const auto base = normal_vectors(3000, 20, 1);
+  const auto query = normal_vectors(1, 20, 2);
+  const auto expected = oracle::search(base, query, 20, 10, measure_of(GetParam()));
+  cpu::FlatOverrides overrides;
+  overrides.queries_worth_packing = 3;
+  const auto index = cpu::make_flat(GetParam(), {}, overrides);
+  index->build(view_of(base, 20), {});
+  std::vector<std::size_t> bytes;
+  for (int search = 0; search < 4; ++search) {
+    TopK out(1, 10, GetParam());
+    index->search(queries_of(query, 20), {}, out);
+    expect_answer(out, expected, "search " + std::to_string(search));
+    bytes.push_back(index->bytes());
+  }
+  EXPECT_EQ(bytes[0], bytes[1]);
+  if (plane_isa() != nullptr) {
+    EXPECT_GT(bytes[2], bytes[1] + 3000 * 20);
+  }
+  EXPECT_EQ(bytes[2], bytes[3]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Metrics, PlaneSearch, testing::ValuesIn(kMetrics),
+                         [](const auto& instance) { return std::string(to_string(instance.param)); });
+
+TEST(PlaneMemory, is_no_more_than_planned) {
+  for (const std::string& isa : isa_names())
+    for (const auto& [nb, nq, d, k] : {std::tuple{20000, 500, 40, 10}, std::tuple{3000, 3, 300, 100}}) {
+      const auto base = normal_vectors(nb, d, 1);
+      const auto queries = normal_vectors(nq, d, 2);
+      cpu::FlatOverrides overrides;
+      overrides.queries_worth_packing = 1;
+      const auto index = cpu::make_flat(Metric::l2, {2, isa, 0}, overrides);
+      index->build(view_of(base, d), {});
+      TopK out(nq, k, Metric::l2);
+      index->search(queries_of(queries, d), {}, out);
+      const CpuSearchPlan plan =
+          plan_cpu_search({nb, nq, d, k, DType::f32}, {.threads = 2, .isa = isa, .is_packed = isa == "amx"});
+      EXPECT_LE(index->bytes(), static_cast<std::size_t>(plan.index_bytes + plan.scratch_bytes))
+          << isa << " d " << d;
+    }
+}
+
+}  // namespace
+}  // namespace mpishards::kernels::cpu
