@@ -57,7 +57,7 @@ std::int64_t ceil_div(std::int64_t value, std::int64_t parts) {
 CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits) {
   CpuSearchPlan plan;
   const std::int64_t k = clamp(shape.k, 1, std::max<std::int64_t>(shape.nb, 1));
-  plan.has_plane = cpu::find_planned_isa(limits.isa).plane != nullptr &&
+  plan.has_plane = limits.may_pack && cpu::find_planned_isa(limits.isa).plane != nullptr &&
                    (limits.is_packed || shape.nq >= kQueriesWorthPacking);
   plan.buffer_entries = plan.has_plane ? plane_candidate_room(k) : candidate_room(k);
   const auto bytes_per_query = plan.buffer_entries * static_cast<std::int64_t>(sizeof(cpu::Candidate));
@@ -92,12 +92,12 @@ void complete_plan(CpuSearchPlan& plan, const SearchShape& shape, const CpuLimit
 
 CpuSearchPlan plan_cpu_range_search(SearchShape shape, const CpuLimits& limits) {
   shape.k = 1;
-  CpuSearchPlan plan = plan_cpu_search(shape, limits);
+  CpuLimits unpacked = limits;
+  unpacked.may_pack = false;
+  CpuSearchPlan plan = plan_cpu_search(shape, unpacked);
   // The limit is the threshold: nothing is sampled, nothing is pruned.
   plan.buffer_entries = 0;
   plan.sample_rows = 0;
-  plan.has_plane = false;
-  plan.index_bytes = cpu::RowNorms::bytes_for(shape.nb);
   plan.scratch_bytes =
       shape.nq + limits.threads * cpu::RangeSearch::bytes_for(plan, shape, cpu::find_planned_isa(limits.isa));
   return plan;
@@ -133,6 +133,7 @@ std::string to_string(const CpuSearchPlan& plan) {
                      " candidates a query, thresholds from " + std::to_string(plan.sample_rows) +
                      " sampled rows, threads share the ";
   text += plan.split_base ? "base" : "queries";
+  if (plan.has_plane) text += ", rows are packed";
   return text + "; " + std::to_string(plan.index_bytes) + " bytes of index, " +
          std::to_string(plan.scratch_bytes) + " bytes of scratch";
 }

@@ -24,6 +24,7 @@ inline constexpr std::int64_t kQueriesWorthPacking = 16;
 struct CpuLimits {
   int threads = 1;
   std::string_view isa = "auto";  // CPU kernel family, also one that this machine lacks
+  bool may_pack = true;           // false: rows are screened as they are stored
   bool is_packed = false;         // rows are packed already, however few the queries
 };
 
@@ -44,7 +45,7 @@ struct CpuSearchPlan {
   bool split_base = false;          // few queries: threads share the base instead of the queries
   bool has_plane = false;           // rows are screened in a narrow type
   bool by_list = false;             // products are of one list and the queries that look into it
-  std::int64_t index_bytes = 0;     // norms beside the base rows
+  std::int64_t index_bytes = 0;     // norms and packed rows beside the base rows
   std::int64_t scratch_bytes = 0;   // all threads' tiles and candidate buffers
 };
 

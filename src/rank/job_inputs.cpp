@@ -255,7 +255,9 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
   const int own_threads = config.threads > 0 ? config.threads : default_threads(host);
   shape.threads = narrow<int>(comm.max(std::int64_t{own_threads}));
   int isa_place = 0;
-  comm::agree(comm, [&] { isa_place = kernels::isa_place(config.isa); });
+  // Rows on a device are not packed.
+  const bool is_on_device = config.engine == "cuda";
+  comm::agree(comm, [&] { isa_place = kernels::isa_place(is_on_device ? "portable" : config.isa); });
   shape.isa = kernels::isa_at(static_cast<int>(comm.min(isa_place)));
   shape.memory_bytes = config.memory_bytes > 0
                            ? config.memory_bytes

@@ -83,7 +83,9 @@ std::int64_t choose_batch(const JobShape& shape) {
 kernels::CpuSearchPlan engine_plan(const JobShape& shape, std::int64_t rows, std::int64_t batch) {
   const kernels::SearchShape part{
       .nb = rows, .nq = batch, .d = shape.d, .k = shape.searched_k(), .dtype = shape.dtype};
-  const kernels::CpuLimits limits{.threads = shape.threads, .isa = shape.isa};
+  // An engine that packs rows does so when enough queries have come, however small the batches.
+  const kernels::CpuLimits limits{
+      .threads = shape.threads, .isa = shape.isa, .is_packed = shape.nq >= kernels::kQueriesWorthPacking};
   if (shape.faiss) {
     kernels::CpuSearchPlan plan;
     plan.scratch_bytes = faiss_scratch_bytes(shape.faiss->shard_rows, faiss_shards_a_rank(shape), shape.d,

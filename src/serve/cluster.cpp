@@ -216,8 +216,8 @@ void Cluster::do_begin_load(int slot) {
   const CollectionSpec& spec = specs_.at(static_cast<std::size_t>(slot));
   Slot& own = *slots_.at(static_cast<std::size_t>(slot));
   if (own.part == nullptr) note_state(slot, LoadState::loading);
-  own.begun =
-      std::async(std::launch::async, [&spec, this] { return std::make_unique<CollectionPart>(spec, comm_); });
+  own.begun = std::async(std::launch::async,
+                         [&spec, this] { return std::make_unique<CollectionPart>(spec, engine_, comm_); });
 }
 
 bool Cluster::is_read(int slot) const {

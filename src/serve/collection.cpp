@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "io/vector_source.hpp"
+#include "kernels/search_plan.hpp"
 #include "rank/host_info.hpp"
 #include "rank/shard_map.hpp"
 
@@ -29,16 +30,24 @@ void check_source(const io::VectorSource& source) {
 }
 
 /// Before anything is read: what does not fit is refused with the numbers.
-void check_memory(const io::VectorSource& source, io::Range rows) {
+void check_memory(const io::VectorSource& source, io::Range rows, const rank::SearchEngineConfig& config) {
   const DType kept = source.dtype() == DType::f64 ? DType::f32 : source.dtype();
   const std::int64_t id_bytes = source.has_ids() ? 3 * static_cast<std::int64_t>(sizeof(GlobalId)) : 0;
   const std::int64_t row_bytes = source.cols() * static_cast<std::int64_t>(size_bytes(kept)) + id_bytes;
-  const std::int64_t needed = (rows.end - rows.begin) * row_bytes;
+  const kernels::CpuSearchPlan search =
+      kernels::plan_cpu_search({.nb = rows.end - rows.begin,
+                                .nq = kernels::kQueriesWorthPacking,
+                                .d = source.cols(),
+                                .k = 1,
+                                .dtype = kept},
+                               {.isa = config.options.isa, .may_pack = config.engine == "cpu"});
+  const std::int64_t needed = (rows.end - rows.begin) * row_bytes + search.index_bytes;
   const std::int64_t available = rank::available_memory_bytes();
   if (needed > available)
     throw Error(ErrorKind::os, source.name() + ": this rank's " + std::to_string(rows.end - rows.begin) +
-                                   " rows need " + std::to_string(needed) + " bytes, its host has " +
-                                   std::to_string(available) + " left; use more hosts");
+                                   " rows and their index need " + std::to_string(needed) +
+                                   " bytes, its host has " + std::to_string(available) +
+                                   " left; use more hosts");
 }
 
 double phase_seconds(const PhaseClock& clock, Phase phase) {
@@ -58,7 +67,8 @@ void check_collection_name(const std::string& name) {
             "' is no name for a collection; a letter or underscore, then letters, digits and underscores");
 }
 
-CollectionPart::CollectionPart(const CollectionSpec& spec, const comm::Communicator& comm)
+CollectionPart::CollectionPart(const CollectionSpec& spec, const rank::SearchEngineConfig& config,
+                               const comm::Communicator& comm)
     : metric_(spec.metric) {
   const std::unique_ptr<io::VectorSource> base = io::open_sources(spec.base);
   check_source(*base);
@@ -66,7 +76,7 @@ CollectionPart::CollectionPart(const CollectionSpec& spec, const comm::Communica
   file_rows_ = base->rows();
   has_ids_ = base->has_ids();
   const io::Range rows = rank::ShardMap({0, file_rows_}, comm.size()).shard(comm.rank());
-  check_memory(*base, rows);
+  check_memory(*base, rows, config);
   shard_ = rank::ShardLoader(*base, spec.drop_nonfinite).load(rows);
   for (std::size_t row = 0; row < shard_.ids.size(); ++row)
     by_id_.emplace_back(shard_.ids[row], static_cast<std::int64_t>(row));

@@ -76,7 +76,9 @@ class CollectionPart {
  public:
   /// Opens the files and reads this rank's rows. Does not communicate, so it may run beside searches of other
   /// parts. @throws Error{input_missing|data|io|...}
-  CollectionPart(const CollectionSpec& spec, const comm::Communicator& comm);
+  /// @param config  of the engine that build() will be given
+  CollectionPart(const CollectionSpec& spec, const rank::SearchEngineConfig& config,
+                 const comm::Communicator& comm);
   CollectionPart(const CollectionPart&) = delete;
   CollectionPart& operator=(const CollectionPart&) = delete;
 

@@ -11,6 +11,8 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("MPISHARDS", str(ROOT / "build/release/mpishards"))
+# Kernels that need little memory beside the rows, for jobs that are to fit into some kibibytes anywhere.
+LEAN = ["--isa", "avx2"] if "avx2" in pathlib.Path("/proc/cpuinfo").read_text() else []
 
 
 def _data_folder():

@@ -69,7 +69,7 @@ def test_graph_is_exact_and_never_has_a_row_itself(folder, tmp_path, metric):
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("more", [["--merge", "gather"], ["--merge", "reduce"], ["--merge", "halving"],
-                                  ["--merge", "all_to_all", "--memory", "76KiB", "--batch", "32", "--checkpoint", "0"]],
+                                  ["--merge", "all_to_all", *support.LEAN, "--memory", "76KiB", "--batch", "32", "--checkpoint", "0"]],
                          ids=["gather", "reduce", "halving", "all_to_all, streamed"])
 def test_graph_is_the_same_for_any_ranks_merge_and_memory(folder, tmp_path, ranks, more):
     if ranks == 7:
@@ -83,7 +83,7 @@ def test_graph_is_the_same_for_any_ranks_merge_and_memory(folder, tmp_path, rank
 
 
 @pytest.mark.parametrize("more, kind", [(["--batch", "10"], "finished"),
-                                        (["--memory", "76KiB", "--batch", "32", "--checkpoint", "0"], "checkpoint")],
+                                        ([*support.LEAN, "--memory", "76KiB", "--batch", "32", "--checkpoint", "0"], "checkpoint")],
                          ids=["resident", "streamed"])
 def test_graph_that_was_killed_goes_on(folder, tmp_path, more, kind):
     output = tmp_path / "g.h5"
@@ -159,8 +159,8 @@ def assert_undirected(path, folder, metric, symmetry):
 
 
 @pytest.mark.parametrize("metric, symmetry, ranks, more", [
-    ("l2", "union", 1, []), ("l2", "union", 2, ["--memory", "76KiB"]), ("ip", "union", 3, []),
-    ("ip", "mutual", 7, ["--memory", "76KiB"]), ("cosine", "union", 4, []), ("cosine", "mutual", 2, [])])
+    ("l2", "union", 1, []), ("l2", "union", 2, [*support.LEAN, "--memory", "76KiB"]), ("ip", "union", 3, []),
+    ("ip", "mutual", 7, [*support.LEAN, "--memory", "76KiB"]), ("cosine", "union", 4, []), ("cosine", "mutual", 2, [])])
 def test_symmetrised_graph_has_the_edges_of_either_or_both_ends(folder, tmp_path, metric, symmetry, ranks, more):
     result = support.run(line(folder, tmp_path / "g.h5", "--metric", metric, "--symmetrize", symmetry, *more), np=ranks)
     assert result.code == 0 and result.stdout.endswith("RESULT OK\n"), result

@@ -34,7 +34,7 @@ def small(tmp_path_factory):
 
 
 def question(path):
-    return ["--base", path, "--queries", path, "-k", K, "--threads", 1]
+    return ["--base", path, "--queries", path, "-k", K, "--threads", 1, *support.LEAN]
 
 
 @pytest.mark.parametrize("ranks", [None, 2, 3, 7])

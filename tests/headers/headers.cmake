@@ -1,4 +1,5 @@
 # Every header compiles alone, and a second time in the same file: what it uses it includes, and its guard works.
+# A header that is the first one of its own source is compiled alone there: its guard is looked at here.
 file(GLOB_RECURSE HEADERS CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/src/*.hpp")
 list(FILTER HEADERS EXCLUDE REGEX "\\.inl\\.hpp$")  # bodies for several including files, see their first lines
 if(NOT MPISHARDS_HAVE_CUDA)
@@ -6,6 +7,14 @@ if(NOT MPISHARDS_HAVE_CUDA)
 endif()
 set(HEADER_SOURCES)
 foreach(HEADER ${HEADERS})
+  string(REGEX REPLACE "\\.hpp$" ".cpp" OWN_SOURCE "${PROJECT_SOURCE_DIR}/src/${HEADER}")
+  if(EXISTS "${OWN_SOURCE}")
+    file(STRINGS "${OWN_SOURCE}" INCLUDES REGEX "^#include" LIMIT_COUNT 1)
+    file(STRINGS "${PROJECT_SOURCE_DIR}/src/${HEADER}" FIRST_LINE LIMIT_COUNT 1)
+    if(INCLUDES STREQUAL "#include \"${HEADER}\"" AND FIRST_LINE STREQUAL "#pragma once")
+      continue()
+    endif()
+  endif()
   string(REGEX REPLACE "[/.]" "_" NAME "${HEADER}")
   set(SOURCE "${CMAKE_CURRENT_BINARY_DIR}/headers/${NAME}.cpp")
   file(CONFIGURE OUTPUT "${SOURCE}" CONTENT "#include \"${HEADER}\"\n#include \"${HEADER}\"\n")

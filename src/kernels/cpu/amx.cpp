@@ -292,11 +292,13 @@ MPISHARDS_AMX void fill_bias_tiles(Run<kType>& run, std::int64_t first_row, std:
 
 template <PlaneType kType>
 MPISHARDS_AMX void screen_strip(Run<kType>& run, std::int64_t first_panel, std::int64_t panels) {
+  // Compilers don't know that the strip before this one has loaded what is overwritten now.
+  __asm__ volatile("" ::: "memory");
   const PlaneTile& tile = run.tile;
   const std::int64_t panel_bytes = tile.row_tiles * 2 * kTileBytes;
   const std::byte* const strip = tile.rows + first_panel * panel_bytes;
   if (tile.bias != nullptr) fill_bias_tiles(run, first_panel * kPanelRows, panels * kPanelRows);
-  // Compilers don't know that tiles are loaded from what was just stored.
+  // Nor that this one loads what was just stored.
   __asm__ volatile("" ::: "memory");
   const std::int64_t query_panels = panels_of(tile.n_queries);
   Prefetch prefetch{strip + panels * panel_bytes, (2 * kTileRows + query_panels - 1) / query_panels};
@@ -395,7 +397,7 @@ PackedSquares quantize(PlaneType type, const double* values, std::int64_t row_ti
                        std::byte* bytes) {
   const std::int64_t count = row_tiles * kTileRowBytes / bytes_per_value(type);
   if (type == PlaneType::bf16) return quantize_bf16(values, count, bytes);
-  if (type == PlaneType::s8) return quantize_bytes(values, count, -127, 127, scale, bytes);
+  if (type == PlaneType::s8) return quantize_bytes(values, count, -128, 127, scale, bytes);
   return quantize_bytes(values, count, 0, 255, scale, bytes);
 }
 

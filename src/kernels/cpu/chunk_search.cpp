@@ -296,6 +296,8 @@ void ChunkSearch::prune_all() {
 }
 
 void ChunkSearch::seed(const RowSet& sample) {
+  // The sample's blocks have scales of their own.
+  if (on_plane_ && !plane_queries_.fits(*sample.plane)) return;
   if (on_plane_ && sample.rows.rows >= kLeastGroups * k_ * kTileRows) {
     plane_queries_.kth_scores(*sample.plane, k_, thresholds_.data());
     for (std::int64_t q = 0; q < queries_.rows; ++q) {

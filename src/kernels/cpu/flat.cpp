@@ -132,8 +132,10 @@ void FlatIndex::take_sample(std::int64_t rows) {
   sample_ = {sample_rows_.view(), &sample_norms_, stride};
   if (context_.base.plane == nullptr) return;
   sample_plane_.build_as(sample_rows_.view(), metric_, plane_.format(), isa_, threads_);
-  if (sample_plane_.is_empty()) throw Error(ErrorKind::internal, "a sample of a plane is not sound");
-  sample_.plane = &sample_plane_;
+  if (sample_plane_.is_empty())
+    sample_ = {};  // thresholds begin with the rows themselves
+  else
+    sample_.plane = &sample_plane_;
 }
 
 void FlatIndex::reserve(const CpuSearchPlan& plan, const SearchShape& shape) {

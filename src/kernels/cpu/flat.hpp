@@ -17,12 +17,12 @@ struct FlatOverrides {
   std::optional<std::int64_t> buffer_entries;  // at least 2 * k
   std::optional<std::int64_t> sample_rows;
   std::optional<bool> split_base;
-  std::optional<PlaneType> plane;                     // of values that are no 8-bit integers; u8: none
+  std::optional<PlaneType> plane;  // what rows are packed as; u8: not at all, unless they are such bytes
   std::optional<std::int64_t> queries_worth_packing;  // searched so far, for a plane to be made
   double error_factor = 1;                            // below 1 the certificate is a lie
 };
 
-/// Flat exact search: every row against every query in float32, what can't be excluded again in double.
+/// Flat exact search: every row against every query in a fast type, what can't be excluded again in double.
 std::unique_ptr<Index> make_flat(Metric metric, const EngineOptions& options);
 std::unique_ptr<Index> make_flat(Metric metric, const EngineOptions& options, const FlatOverrides& overrides);
 

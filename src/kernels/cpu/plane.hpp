@@ -52,9 +52,9 @@ constexpr std::int64_t padded_queries(std::int64_t queries) {
 struct PlaneTile {
   PlaneType type = PlaneType::bf16;
   std::int64_t row_tiles = 0;
-  const std::byte* queries = nullptr;  // by pack_query
+  const std::byte* queries = nullptr;  // by PlaneQueries
   std::int64_t n_queries = 0;
-  const std::byte* rows = nullptr;  // by pack_row; whole panels
+  const std::byte* rows = nullptr;  // by RowPlane; whole panels
   std::int64_t n_rows = 0;
   const void* bias = nullptr;  // one float (bf16) or int32 a row; null: zeros
   double unit = 1;             // 1 for bf16

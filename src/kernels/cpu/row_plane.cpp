@@ -124,7 +124,7 @@ double scale_of(double largest) {
   return largest > 0 ? largest / kLargestByte : 1.0;
 }
 
-/// Rows spread over the base, the first half of a stride after those of the center.
+/// Rows spread over the base, from row `shift` on.
 Matrix sample_of(TypedView base, std::int64_t rows, std::int64_t shift) {
   Matrix sample(base.dtype, rows, base.cols);
   for (std::int64_t i = 0; i < rows; ++i)
@@ -212,7 +212,7 @@ void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format
     bytes_ = {};
     bytes_ = Matrix(DType::u8, 1, needed);
   }
-  bias_.resize(has_bias() ? static_cast<std::size_t>(rows_) : 0);
+  set_size(bias_, has_bias() ? rows_ : 0);
   const std::int64_t n_blocks = (rows_ + kBlockRows - 1) / kBlockRows;
   blocks_.assign(static_cast<std::size_t>(n_blocks), {});
   const std::int64_t width = padded_values(format_.type, d_);
@@ -227,7 +227,8 @@ void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format
   for (const PlaneBlock& block : blocks_) {
     maxima_.include(block);
     is_sound = is_sound && block.norm * block.norm <= kLargestSquares && block.squares <= kLargestSquares &&
-               block.residual < kInfinity && !(format_.is_exact && block.residual > 0);
+               block.residual < kInfinity &&
+               !(format_.is_exact && (block.residual > 0 || block.squares > kLargestUnits));
   }
   if (!is_sound) clear();
 }
@@ -267,7 +268,8 @@ PlaneBlock RowPlane::pack_block(TypedView base, std::int64_t number, const Isa& 
         for (std::int64_t i = 0; i < d_; ++i) own += values[i] * values[i];
         most_squares = std::max(most_squares, own);
         float& bias = bias_[static_cast<std::size_t>(row)];
-        bias = format_.is_exact ? std::bit_cast<float>(static_cast<std::int32_t>(std::floor(-own / 2)))
+        bias = format_.is_exact ? std::bit_cast<float>(static_cast<std::int32_t>(
+                                      std::floor(-std::min(own, kLargestUnits) / 2)))
                                 : static_cast<float>(-own / 2);
       }
     } else {
@@ -307,7 +309,8 @@ void PlaneQueries::reserve(std::int64_t queries, std::int64_t d, std::int64_t sa
   const auto grow = [](Matrix& memory, std::int64_t bytes) {
     if (static_cast<std::int64_t>(memory.bytes()) < bytes) memory = Matrix(DType::u8, 1, bytes);
   };
-  queries_.resize(static_cast<std::size_t>(queries));
+  set_size(queries_, queries);
+  set_size(row_, row_tiles(PlaneType::bf16, d) * kTileRowBytes);
   set_size(values_, padded_values(PlaneType::s8, d));
   grow(packed_, plane_bytes(PlaneType::bf16, queries, d));
   grow(bias_, RowPlane::kBlockRows * static_cast<std::int64_t>(sizeof(float)));
@@ -319,14 +322,14 @@ std::int64_t PlaneQueries::bytes_for(std::int64_t queries, std::int64_t d, std::
                                      const Isa& isa) {
   return group_bytes(queries, sample_rows) + queries * static_cast<std::int64_t>(sizeof(Query)) +
          padded_values(PlaneType::s8, d) * static_cast<std::int64_t>(sizeof(double)) +
-         plane_bytes(PlaneType::bf16, queries, d) +
+         plane_bytes(PlaneType::bf16, queries, d) + row_tiles(PlaneType::bf16, d) * kTileRowBytes +
          RowPlane::kBlockRows * static_cast<std::int64_t>(sizeof(float)) +
          isa.plane->scratch_bytes(queries, row_tiles(PlaneType::bf16, d));
 }
 
 std::size_t PlaneQueries::bytes() const {
-  return bytes_of(queries_) + bytes_of(values_) + packed_.bytes() + bias_.bytes() + scratch_.bytes() +
-         groups_.bytes();
+  return bytes_of(queries_) + bytes_of(values_) + bytes_of(row_) + packed_.bytes() + bias_.bytes() +
+         scratch_.bytes() + groups_.bytes();
 }
 
 bool PlaneQueries::begin(const RowPlane& plane, Metric metric, const Isa& isa,
@@ -367,15 +370,14 @@ bool PlaneQueries::begin(const RowPlane& plane, Metric metric, const Isa& isa,
       format.center.empty()
           ? 0.0
           : norm_range(isa.dot_product(format.center.data(), format.center.data(), d), d).high;
-  std::vector<std::byte> packed(static_cast<std::size_t>(plane.row_tiles() * kTileRowBytes));
   std::memset(packed_.data(), 0, static_cast<std::size_t>(plane_bytes(type_, n_queries_, d)));
-  double largest_norm = 0;
+  largest_norm_ = 0;
   for (std::int64_t q = 0; q < queries.rows; ++q) {
     Query& query = queries_[static_cast<std::size_t>(q)];
     const float* const row = queries.row(q);
     load(q);
     const PackedSquares squares =
-        isa.plane->quantize(type_, values_.data(), plane.row_tiles(), scale_, packed.data());
+        isa.plane->quantize(type_, values_.data(), plane.row_tiles(), scale_, row_.data());
     if (format.is_exact && squares.residual > 0) return false;
     double own = 0;
     for (std::int64_t i = 0; i < d; ++i)
@@ -393,12 +395,16 @@ bool PlaneQueries::begin(const RowPlane& plane, Metric metric, const Isa& isa,
     const double slack = static_cast<double>(d + 64) * 0x1p-51;
     query.offset_error = slack * ((query_norm + center_norm) * (center_norm + plane.maxima().norm) +
                                   plane.maxima().squares + (metric == Metric::cosine ? query_norm : 0.0));
-    largest_norm = std::max(largest_norm, query.packed_norm);
+    largest_norm_ = std::max(largest_norm_, query.packed_norm);
     if (!(query.norm < kInfinity && query.residual < kInfinity)) return false;
-    pack(q, packed.data(), plane.row_tiles());
+    pack(q, row_.data(), plane.row_tiles());
   }
-  if (!(largest_norm * plane.maxima().norm <= kLargestProduct)) return false;
-  return is_bf16 || plane.fits_int32(scale_, largest_norm);
+  return fits(plane);
+}
+
+bool PlaneQueries::fits(const RowPlane& plane) const {
+  if (!(largest_norm_ * plane.maxima().norm <= kLargestProduct)) return false;
+  return type_ == PlaneType::bf16 || plane.fits_int32(scale_, largest_norm_);
 }
 
 void PlaneQueries::pack(std::int64_t query, const std::byte* row, std::int64_t row_tiles) {

@@ -38,11 +38,13 @@ class RowPlane {
  public:
   static constexpr std::int64_t kBlockRows = 2048;
 
-  /// Packs rows; memory is kept. 8-bit integers, of whatever dtype, are packed as they are. Other values
-  /// become bytes or bfloat16, as a sample says is quicker, or as `type` says.
+  /// Packs rows; memory is kept. 8-bit integers, of whatever dtype, are packed as they are, unless `type` is
+  /// another one. Other values become bytes or bfloat16, as `type` says, or a sample where rows are many.
   ///
   /// The plane is empty where it would prove nothing: norms beyond float32's range.
-  /// @pre isa.plane != nullptr @par Cost reads all rows once (bf16) or twice
+  /// @pre isa.plane != nullptr
+  /// @par Cost  reads all rows once, for scaled bytes twice; once more where only a sample of them was of
+  /// bytes
   void build(TypedView base, Metric metric, std::optional<PlaneType> type, const Isa& isa, int threads);
   /// The same in a given format.
   void build_as(TypedView base, Metric metric, const PlaneFormat& format, const Isa& isa, int threads);
@@ -106,6 +108,9 @@ class PlaneQueries {
   bool begin(const RowPlane& plane, Metric metric, const Isa& isa, MatrixView<const float> queries,
              double error_factor);
 
+  /// False where sums with the rows of another plane of this format may not fit into their type.
+  bool fits(const RowPlane& plane) const;
+
   double offset(std::int64_t query) const { return queries_[static_cast<std::size_t>(query)].offset; }
   double error(std::int64_t query, const PlaneBlock& block) const;
 
@@ -139,12 +144,14 @@ class PlaneQueries {
   std::int64_t n_queries_ = 0;
   PlaneType type_ = PlaneType::bf16;
   bool has_bias_ = false;
-  double scale_ = 1;      // of one unit of the packed queries
-  double gamma_ = 0;      // of the sums of products and bias, relative to norms
-  double underflow_ = 0;  // of the sums
+  double largest_norm_ = 0;  // of the packed queries
+  double scale_ = 1;         // of one unit of the packed queries
+  double gamma_ = 0;         // of the sums of products and bias, relative to norms
+  double underflow_ = 0;     // of the sums
   double error_factor_ = 1;
   std::vector<Query> queries_;
   std::vector<double> values_;
+  std::vector<std::byte> row_;  // one packed query
   Matrix packed_;
   Matrix bias_;
   Matrix scratch_;
