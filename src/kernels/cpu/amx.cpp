@@ -2,12 +2,16 @@
 
 #if defined(MPISHARDS_X86_64)
 #include <cpuid.h>
+#if !defined(__clang__)
 // GCC 12 takes the undefined sources of unmasked intrinsics for a mistake.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <immintrin.h>
+#if !defined(__clang__)
 #pragma GCC diagnostic pop
+#endif
 #include <sys/syscall.h>
 #include <unistd.h>
 

@@ -1,12 +1,16 @@
 #include "kernels/cpu/avx512.hpp"
 
 #if defined(MPISHARDS_X86_64)
+#if !defined(__clang__)
 // GCC 12 takes the undefined sources of unmasked intrinsics for a mistake.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <immintrin.h>
+#if !defined(__clang__)
 #pragma GCC diagnostic pop
+#endif
 
 #include <algorithm>
 #include <bit>

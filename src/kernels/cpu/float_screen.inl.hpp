@@ -8,6 +8,7 @@
 //
 // and includes <immintrin.h>, <algorithm>, <bit>, <cstdint>, <limits> and kernels/cpu/screen.hpp.
 
+// NOLINTBEGIN(misc-definitions-in-headers): each namespace has this body once
 namespace {
 
 constexpr std::int64_t kLanes = Simd::kLanes;
@@ -256,3 +257,4 @@ void screen(const ScreenTile& tile, CandidateSink& sink) {
   }
   if (whole < tile.base.rows) screen_panels(tile, pad_rows(all.from(whole, d), d, tile.scratch), sink);
 }
+// NOLINTEND(misc-definitions-in-headers)
