@@ -8,6 +8,7 @@
 #include "core/error.hpp"
 #include "core/narrow.hpp"
 #include "kernels/coded_ivf.hpp"
+#include "kernels/search_plan.hpp"
 #include "rank/stop.hpp"
 
 namespace mpishards::rank {
@@ -47,6 +48,14 @@ SearchEngine::SearchEngine(const SearchEngineConfig& config, const comm::Communi
   if (config.lists != nullptr)
     prober_ =
         std::make_unique<ListProber>(config.metric, config.lists->centroids, config.engine, config.options);
+}
+
+std::int64_t SearchEngine::bytes_beside(const SearchEngineConfig& config, std::int64_t rows, std::int64_t d,
+                                        DType dtype) {
+  const kernels::SearchShape shape{
+      .nb = rows, .nq = kernels::kQueriesWorthPacking, .d = d, .k = 1, .dtype = dtype};
+  return kernels::plan_cpu_search(shape, {.isa = config.options.isa, .may_pack = config.engine == "cpu"})
+      .index_bytes;
 }
 
 std::unique_ptr<kernels::Index> SearchEngine::make_index_of(const SearchEngineConfig& config) {

@@ -41,6 +41,11 @@ class SearchEngine {
   /// Not collective. @param comm and clock must outlive the engine @throws Error{usage|unavailable}
   SearchEngine(const SearchEngineConfig& config, const comm::Communicator& comm, PhaseClock& clock);
 
+  /// Bytes that a rank's engine will hold beside so many rows without lists, in time also those that it
+  /// packs.
+  static std::int64_t bytes_beside(const SearchEngineConfig& config, std::int64_t rows, std::int64_t d,
+                                   DType dtype);
+
   /// Takes this rank's rows by reference, see kernels::Index::build. Not collective.
   /// @param lists  that the rows belong to, where the index has lists; must outlive the rows
   void load(TypedView base, kernels::RowIds ids, kernels::RowLists lists = {});

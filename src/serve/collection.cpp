@@ -5,7 +5,6 @@
 
 #include "core/error.hpp"
 #include "io/vector_source.hpp"
-#include "kernels/search_plan.hpp"
 #include "rank/host_info.hpp"
 #include "rank/shard_map.hpp"
 
@@ -34,17 +33,12 @@ void check_memory(const io::VectorSource& source, io::Range rows, const rank::Se
   const DType kept = source.dtype() == DType::f64 ? DType::f32 : source.dtype();
   const std::int64_t id_bytes = source.has_ids() ? 3 * static_cast<std::int64_t>(sizeof(GlobalId)) : 0;
   const std::int64_t row_bytes = source.cols() * static_cast<std::int64_t>(size_bytes(kept)) + id_bytes;
-  const kernels::CpuSearchPlan search =
-      kernels::plan_cpu_search({.nb = rows.end - rows.begin,
-                                .nq = kernels::kQueriesWorthPacking,
-                                .d = source.cols(),
-                                .k = 1,
-                                .dtype = kept},
-                               {.isa = config.options.isa, .may_pack = config.engine == "cpu"});
-  const std::int64_t needed = (rows.end - rows.begin) * row_bytes + search.index_bytes;
+  const std::int64_t n_rows = rows.end - rows.begin;
+  const std::int64_t needed =
+      n_rows * row_bytes + rank::SearchEngine::bytes_beside(config, n_rows, source.cols(), kept);
   const std::int64_t available = rank::available_memory_bytes();
   if (needed > available)
-    throw Error(ErrorKind::os, source.name() + ": this rank's " + std::to_string(rows.end - rows.begin) +
+    throw Error(ErrorKind::os, source.name() + ": this rank's " + std::to_string(n_rows) +
                                    " rows and their index need " + std::to_string(needed) +
                                    " bytes, its host has " + std::to_string(available) +
                                    " left; use more hosts");

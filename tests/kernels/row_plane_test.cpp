@@ -258,6 +258,17 @@ TEST_P(PlaneSearch, packs_once_enough_queries_have_come) {
     EXPECT_GT(bytes[2], bytes[1] + 3000 * 20);
   }
   EXPECT_EQ(bytes[2], bytes[3]);
+  // Ranges are searched in the rows as they are stored, packed or not.
+  const RangeRequest request{.limit = GetParam() == Metric::l2 ? 30.0f : 0.0f, .max_hits = 100'000};
+  const auto unpacked = cpu::make_flat(GetParam(), {});
+  unpacked->build(view_of(base, 20), {});
+  RangeHits found;
+  RangeHits wanted;
+  ASSERT_TRUE(index->search_range(queries_of(query, 20), request, found));
+  ASSERT_TRUE(unpacked->search_range(queries_of(query, 20), request, wanted));
+  EXPECT_GT(wanted.count(), 0);
+  EXPECT_EQ(found.neighbors, wanted.neighbors);
+  EXPECT_EQ(found.distances, wanted.distances);
 }
 
 TEST_P(PlaneSearch, takes_other_rows_again_and_again) {
