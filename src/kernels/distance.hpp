@@ -60,6 +60,24 @@ inline void byte_products(const float* weights, const std::byte* bytes, std::int
   }
 }
 
+/// Sums over 8-bit integers. They are what the defined sums over the same values are: all of their steps are
+/// whole numbers far below 2^53.
+template <class Byte>
+std::int64_t byte_dot_product(const std::byte* a, const std::byte* b, std::int64_t d) {
+  std::int64_t sum = 0;
+  for (std::int64_t i = 0; i < d; ++i) sum += static_cast<Byte>(a[i]) * static_cast<Byte>(b[i]);
+  return sum;
+}
+template <class Byte>
+std::int64_t byte_l2_squared(const std::byte* a, const std::byte* b, std::int64_t d) {
+  std::int64_t sum = 0;
+  for (std::int64_t i = 0; i < d; ++i) {
+    const int difference = static_cast<Byte>(a[i]) - static_cast<Byte>(b[i]);
+    sum += difference * difference;
+  }
+  return sum;
+}
+
 /// Cosine similarity from three dot products; 0 where either vector is zero.
 ///
 /// Not clamped: double rounding can pass 1 by a few 2^-53 only, which float32 rounds back to 1.

@@ -100,7 +100,7 @@ void CandidateRanker::rank_piece(MatrixView<const float> queries, const TopK& ca
   const std::vector<GlobalId> rows = rows_of(candidates, begin, end);
   const Matrix vectors = read_vectors(rows);
   kernels::cpu::ExactDistances exact;
-  exact.reserve(end - begin, queries.cols);
+  exact.reserve(end - begin, queries.cols, base_.dtype());
   exact.begin(metric_, kernels::cpu::find_isa(isa_), queries.slice(begin, end), base_.dtype());
   std::vector<Ranked> kept;
   std::vector<Ranked> of_query;

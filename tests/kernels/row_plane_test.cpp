@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -62,11 +63,12 @@ Checked check_bound(const std::vector<float>& base, const std::vector<float>& qu
     packed.screen(plane, begin, std::min(plane.rows(), begin + RowPlane::kBlockRows), thresholds.data(), all);
   }
   for (std::int64_t q = 0; q < query_rows.rows; ++q)
-    for (std::int64_t row = 0; row < plane.rows(); ++row) {
+    for (std::int64_t place = 0; place < plane.rows(); ++place) {
+      const std::int64_t row = plane.row_at(place);
       const long double exact =
           exact_score(query_rows.row(q), base.data() + row * d, d, metric) - packed.offset(q);
-      const double bound = packed.error(q, plane.block_of(row));
-      const float score = all.scores[static_cast<std::size_t>(q * plane.rows() + row)];
+      const double bound = packed.error(q, plane.block_of(place));
+      const float score = all.scores[static_cast<std::size_t>(q * plane.rows() + place)];
       const auto error = static_cast<double>(std::abs(exact - static_cast<long double>(score)));
       EXPECT_FALSE(std::isnan(score)) << "query " << q << " row " << row << " was not reported";
       checked.worst_share =
@@ -180,6 +182,25 @@ TEST(PlaneBoundIsNotIdle, half_of_it_gives_a_wrong_answer) {
   EXPECT_EQ(search_flat(base, query, 3, 1, Metric::ip, settings).neighbors()[0], 0);
   settings.overrides.error_factor = 0.5;
   EXPECT_EQ(search_flat(base, query, 3, 1, Metric::ip, settings).neighbors()[0], 1);
+}
+
+TEST(PlaneOrder, keeps_spiky_rows_beside_each_other) {
+  if (plane_isa() == nullptr) GTEST_SKIP() << "no instructions for planes here";
+  constexpr std::int64_t kRows = 10 * RowPlane::kBlockRows;
+  auto base = normal_vectors(kRows, 24, 1);
+  float largest = 0;
+  for (const float value : base) largest = std::max(largest, std::abs(value));
+  for (std::size_t row = 0; row < kRows; row += 100) base[row * 24] = 1000;
+  RowPlane plane;
+  plane.build(view_of(base, 24), Metric::ip, PlaneType::s8, *plane_isa(), 2);
+  std::int64_t spiky_blocks = 0;
+  std::vector<bool> is_placed(kRows, false);
+  for (std::int64_t place = 0; place < kRows; ++place) {
+    is_placed[static_cast<std::size_t>(plane.row_at(place))] = true;
+    if (place % RowPlane::kBlockRows == 0) spiky_blocks += plane.block_of(place).scale > (largest + 1) / 127;
+  }
+  EXPECT_EQ(spiky_blocks, 1);
+  EXPECT_TRUE(std::ranges::all_of(is_placed, [](bool placed) { return placed; }));
 }
 
 class PlaneSearch : public testing::TestWithParam<Metric> {};

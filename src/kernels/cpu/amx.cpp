@@ -31,9 +31,8 @@ namespace {
 
 // Of base rows that all queries of a chunk pass over: half of a 48 KiB L1; queries and results need the rest.
 constexpr std::int64_t kStripBytes = std::int64_t{24} << 10;
-constexpr std::int64_t kMostStripPanels = 4;
+constexpr std::int64_t kMostStripPanels = 8;
 constexpr std::int64_t kBlockTiles = 4;  // of 16 x 16 scores
-constexpr std::int64_t kTileScores = kTileRows * kTileRows;
 
 bool has_instructions() {
   unsigned a = 0;
@@ -66,51 +65,105 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
-template <PlaneType kType>
-struct ScoreOf {
-  using Type = std::int32_t;
+/// What the sums of a tile are, and so how they become scores.
+enum class Sums : std::uint8_t {
+  floats,    // of bfloat16
+  scaled,    // of scaled bytes: integers in units of each query
+  integers,  // of bytes as they are: scores without a rounding
 };
-template <>
-struct ScoreOf<PlaneType::bf16> {
+
+template <Sums kSums>
+struct ScoreOf {
   using Type = float;
 };
+template <>
+struct ScoreOf<Sums::integers> {
+  using Type = std::int32_t;
+};
 
-/// Thresholds in the unit of the sums. A sum below one is a score below the float threshold.
-template <PlaneType kType>
-typename ScoreOf<kType>::Type threshold_of(float threshold, double unit) {
-  if constexpr (kType == PlaneType::bf16) return threshold;
-  // One less makes up for the rounding of the quotient.
-  const double quotient = std::floor(static_cast<double>(threshold) / unit) - 1;
+/// A sum below this is a score below the float threshold.
+template <Sums kSums>
+typename ScoreOf<kSums>::Type threshold_of(float threshold) {
+  if constexpr (kSums != Sums::integers) return threshold;
   constexpr double kLowest = std::numeric_limits<std::int32_t>::min();
   constexpr double kHighest = std::numeric_limits<std::int32_t>::max();
-  return static_cast<typename ScoreOf<kType>::Type>(std::clamp(quotient, kLowest, kHighest));
+  return static_cast<typename ScoreOf<kSums>::Type>(
+      std::clamp(std::floor(static_cast<double>(threshold)), kLowest, kHighest));
 }
 
-/// The scores of 32 rows and up to 32 queries: tiles in the order (rows 0-15, queries 0-15), (0-15, 16-31),
-/// (16-31, 0-15), (16-31, 16-31).
+/// What four registers of 16 x 16 sums belong to: (rows 0-15, queries 0-15), (0-15, 16-31), (16-31, 0-15),
+/// (16-31, 16-31).
 struct Block {
   std::int64_t first_row = 0;
   std::int64_t first_query = 0;
+  int row_tiles = 0;     // of 16 rows
   bool is_wide = false;  // more than 16 queries
 };
 
-/// One run over a tile: what its blocks have in common.
-template <PlaneType kType>
+/// The sums of 16 rows and 16 queries in memory.
+struct TileSums {
+  std::int64_t first_row = 0;
+  std::int64_t first_query = 0;
+  const std::byte* sums = nullptr;
+};
+
+/// One run over a tile of the base: what its blocks have in common.
+template <Sums kSums>
 struct Run {
-  using Score = typename ScoreOf<kType>::Type;
+  using Score = typename ScoreOf<kSums>::Type;
 
   const PlaneTile& tile;
   CandidateSink& sink;
-  Score* scores;      // of the block that is filtered
-  Score* bias_tiles;  // of a strip: 16 times each row's bias
-  Score* thresholds;  // one a query, padded
-  bool is_pending = false;
-  Block pending;  // its sums are in the tile registers, or in `scores`
+  std::byte* sums;            // kBlockTiles of them
+  Score* thresholds;          // one a query, padded
+  const Score* bias;          // one a row; null: zeros
+  const Score* group_bias;    // largest of 16 rows; or one zero
+  std::int64_t group_stride;  // from one to the next
+
+  bool has_sums = false;
+  Block block = {};  // in the tile registers, or on its way to `sums`
 
   void refresh_threshold(std::int64_t query) {
-    thresholds[query] = threshold_of<kType>(tile.thresholds[query], tile.unit);
+    thresholds[query] = threshold_of<kSums>(tile.thresholds[query]);
+  }
+  const Score* bias_of(std::int64_t row) const {
+    static constexpr Score kNoBias[kTileRows] = {};
+    return bias == nullptr ? kNoBias : bias + row;
   }
 };
+
+MPISHARDS_AMX inline __m512 larger_of(__m512 a, __m512 b) {
+  return _mm512_max_ps(a, b);
+}
+
+MPISHARDS_AMX inline __m512i larger_of(__m512i a, __m512i b) {
+  return _mm512_max_epi32(a, b);
+}
+
+template <Sums kSums, class Vector>
+MPISHARDS_AMX inline auto score_of(Vector sums, typename ScoreOf<kSums>::Type bias, __m512 units) {
+  if constexpr (kSums == Sums::floats)
+    return _mm512_add_ps(sums, _mm512_set1_ps(bias));
+  else if constexpr (kSums == Sums::scaled)
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), units, _mm512_set1_ps(bias));
+  else
+    return _mm512_add_epi32(sums, _mm512_set1_epi32(bias));
+}
+
+/// Scores of one row and 16 queries.
+template <Sums kSums>
+MPISHARDS_AMX inline auto scores_of(const std::byte* sums, typename ScoreOf<kSums>::Type bias, __m512 units) {
+  if constexpr (kSums == Sums::floats)
+    return score_of<kSums>(_mm512_load_ps(sums), bias, units);
+  else
+    return score_of<kSums>(_mm512_load_si512(sums), bias, units);
+}
+
+template <Sums kSums>
+MPISHARDS_AMX inline __m512 units_of(const Run<kSums>& run, std::int64_t first_query) {
+  if constexpr (kSums == Sums::scaled) return _mm512_load_ps(run.tile.units + first_query);
+  return _mm512_undefined_ps();
+}
 
 MPISHARDS_AMX inline std::uint32_t not_below(__m512 scores, const float* thresholds) {
   return _mm512_cmp_ps_mask(scores, _mm512_load_ps(thresholds), _CMP_GE_OQ);
@@ -120,78 +173,116 @@ MPISHARDS_AMX inline std::uint32_t not_below(__m512i scores, const std::int32_t*
   return _mm512_cmpge_epi32_mask(scores, _mm512_load_si512(thresholds));
 }
 
-MPISHARDS_AMX inline std::uint32_t hits_of(const float* scores, const float* thresholds) {
-  return not_below(_mm512_load_ps(scores), thresholds);
+MPISHARDS_AMX inline __m512 as_floats(__m512 scores) {
+  return scores;
 }
 
-MPISHARDS_AMX inline std::uint32_t hits_of(const std::int32_t* scores, const std::int32_t* thresholds) {
-  return not_below(_mm512_load_si512(scores), thresholds);
+MPISHARDS_AMX inline __m512 as_floats(__m512i scores) {
+  return _mm512_cvtepi32_ps(scores);
+}
+
+/// Scores of 16 rows and one query.
+template <Sums kSums>
+MPISHARDS_AMX inline auto scores_of_query(const Run<kSums>& run, const TileSums& tile, std::int64_t lane) {
+  const __m512i lines =
+      _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240);
+  const __m512i sums = _mm512_i32gather_epi32(lines, tile.sums + lane * 4, 4);
+  const auto* const bias = run.bias_of(tile.first_row);
+  if constexpr (kSums == Sums::floats)
+    return _mm512_add_ps(_mm512_castsi512_ps(sums), _mm512_loadu_ps(bias));
+  else if constexpr (kSums == Sums::scaled)
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(run.tile.units[tile.first_query + lane]),
+                           _mm512_loadu_ps(bias));
+  else
+    return _mm512_add_epi32(sums, _mm512_loadu_si512(bias));
+}
+
+MPISHARDS_AMX inline std::uint32_t not_below(__m512 scores, float threshold) {
+  return _mm512_cmp_ps_mask(scores, _mm512_set1_ps(threshold), _CMP_GE_OQ);
+}
+
+MPISHARDS_AMX inline std::uint32_t not_below(__m512i scores, std::int32_t threshold) {
+  return _mm512_cmpge_epi32_mask(scores, _mm512_set1_epi32(threshold));
 }
 
 /// Hits are rare: this stays out of the hot loop.
-template <PlaneType kType>
-MPISHARDS_AMX __attribute__((noinline)) void report(Run<kType>& run, std::int64_t tile) {
-  const std::int64_t first_row = run.pending.first_row + tile / 2 * kTileRows;
-  const std::int64_t first_query = run.pending.first_query + tile % 2 * kTileRows;
-  const auto* scores = run.scores + tile * kTileScores;
-  const std::int64_t rows = std::min(kTileRows, run.tile.n_rows - first_row);
-  for (std::int64_t row = 0; row < rows; ++row, scores += kTileRows)
-    for (std::uint32_t hits = hits_of(scores, run.thresholds + first_query); hits != 0; hits &= hits - 1) {
-      const std::int64_t lane = std::countr_zero(hits);
-      const std::int64_t query = first_query + lane;
-      if (query >= run.tile.n_queries) break;
-      run.sink.add(query, first_row + row, static_cast<float>(run.tile.unit * scores[lane]));
-      run.refresh_threshold(query);
+/// @param queries  a bit for each query of the tile that may have hits
+template <Sums kSums>
+MPISHARDS_AMX __attribute__((noinline)) void report(Run<kSums>& run, const TileSums& tile,
+                                                    std::uint32_t queries) {
+  alignas(kTileRowBytes) float scores[kTileRows];
+  const std::int64_t rows = std::clamp<std::int64_t>(run.tile.n_rows - tile.first_row, 0, kTileRows);
+  const auto is_row = static_cast<std::uint32_t>((std::uint64_t{1} << rows) - 1);
+  for (; queries != 0; queries &= queries - 1) {
+    const std::int64_t lane = std::countr_zero(queries);
+    const std::int64_t query = tile.first_query + lane;
+    if (query >= run.tile.n_queries) return;
+    const auto of_query = scores_of_query(run, tile, lane);
+    std::uint32_t hits = not_below(of_query, run.thresholds[query]) & is_row;
+    if (hits == 0) continue;
+    _mm512_store_ps(scores, as_floats(of_query));
+    for (; hits != 0; hits &= hits - 1) {
+      const std::int64_t row = std::countr_zero(hits);
+      run.sink.add(query, tile.first_row + row, scores[row]);
     }
-}
-
-/// The best score of 16 queries over the 16 rows of a tile.
-MPISHARDS_AMX inline __m512 best_of(const float* scores) {
-  __m512 best = _mm512_load_ps(scores);
-#pragma GCC unroll 16
-  for (int row = 1; row < kTileRows; ++row)
-    best = _mm512_max_ps(best, _mm512_load_ps(scores + row * kTileRows));
-  return best;
-}
-
-MPISHARDS_AMX inline __m512i best_of(const std::int32_t* scores) {
-  __m512i best = _mm512_load_si512(scores);
-#pragma GCC unroll 16
-  for (int row = 1; row < kTileRows; ++row)
-    best = _mm512_max_epi32(best, _mm512_load_si512(scores + row * kTileRows));
-  return best;
-}
-
-MPISHARDS_AMX inline __m512 scores_of(__m512 sums, double) {
-  return sums;
-}
-
-MPISHARDS_AMX inline __m512 scores_of(__m512i sums, double unit) {
-  return _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(static_cast<float>(unit)));
-}
-
-/// Looks for hits in one tile of the pending block, or keeps its maxima.
-template <PlaneType kType>
-MPISHARDS_AMX inline void filter(Run<kType>& run, std::int64_t tile) {
-  const std::int64_t first_query = run.pending.first_query + tile % 2 * kTileRows;
-  const auto best = best_of(run.scores + tile * kTileScores);
-  if (run.tile.group_maxima != nullptr) {
-    const std::int64_t group = run.pending.first_row / kTileRows + tile / 2;
-    if ((group + 1) * kTileRows > run.tile.n_rows) return;
-    _mm512_storeu_ps(run.tile.group_maxima + group * padded_queries(run.tile.n_queries) + first_query,
-                     scores_of(best, run.tile.unit));
-    return;
+    run.refresh_threshold(query);
   }
-  if (__builtin_expect(not_below(best, run.thresholds + first_query) != 0, 0)) report(run, tile);
 }
 
-template <PlaneType kType>
-MPISHARDS_AMX inline void filter_part(Run<kType>& run, std::int64_t part) {
-  if (part >= kBlockTiles || !run.is_pending || (part % 2 == 1 && !run.pending.is_wide)) return;
-  filter(run, part);
+/// The largest sum of each query.
+template <Sums kSums>
+MPISHARDS_AMX inline auto largest_sums(const std::byte* sums) {
+  constexpr int kChains = 4;
+  const auto row = [sums](int number) MPISHARDS_AMX {
+    const std::byte* const at = sums + number * kTileRowBytes;
+    if constexpr (kSums == Sums::floats)
+      return _mm512_load_ps(at);
+    else
+      return _mm512_load_si512(at);
+  };
+  decltype(row(0)) best[kChains] = {row(0), row(1), row(2), row(3)};
+#pragma GCC unroll 16
+  for (int number = kChains; number < kTileRows; ++number)
+    best[number % kChains] = larger_of(best[number % kChains], row(number));
+  return larger_of(larger_of(best[0], best[1]), larger_of(best[2], best[3]));
 }
 
-// Register numbers are part of the instructions: 0-3 are sums, 4 and 5 rows, 6 and 7 queries.
+/// Keeps the best score of each query.
+template <Sums kSums>
+MPISHARDS_AMX __attribute__((noinline)) void keep_maxima(Run<kSums>& run, const TileSums& tile) {
+  const std::int64_t group = tile.first_row / kTileRows;
+  if ((group + 1) * kTileRows > run.tile.n_rows) return;
+  const auto units = units_of(run, tile.first_query);
+  const auto* const bias = run.bias_of(tile.first_row);
+  auto best = scores_of<kSums>(tile.sums, bias[0], units);
+  for (std::int64_t row = 1; row < kTileRows; ++row)
+    best = larger_of(best, scores_of<kSums>(tile.sums + row * kTileRowBytes, bias[row], units));
+  _mm512_storeu_ps(run.tile.group_maxima + group * padded_queries(run.tile.n_queries) + tile.first_query,
+                   as_floats(best));
+}
+
+/// Looks for hits in a tile: if the largest sum with the largest bias is below a query's threshold, so are
+/// all of its scores.
+template <Sums kSums>
+MPISHARDS_AMX inline void filter(Run<kSums>& run, const TileSums& tile) {
+  if (run.tile.group_maxima != nullptr) return keep_maxima(run, tile);
+  const auto best = score_of<kSums>(largest_sums<kSums>(tile.sums),
+                                    run.group_bias[tile.first_row / kTileRows * run.group_stride],
+                                    units_of(run, tile.first_query));
+  const std::uint32_t queries = not_below(best, run.thresholds + tile.first_query);
+  if (__builtin_expect(queries != 0, 0)) report(run, tile, queries);
+}
+
+template <Sums kSums>
+MPISHARDS_AMX inline void filter_sum(Run<kSums>& run, std::int64_t sum) {
+  const std::int64_t row = sum / 2;
+  const std::int64_t column = sum % 2;
+  if (!run.has_sums || row >= run.block.row_tiles || (column == 1 && !run.block.is_wide)) return;
+  filter(run, {run.block.first_row + row * kTileRows, run.block.first_query + column * kTileRows,
+               run.sums + sum * kTileBytes});
+}
+
+// Register numbers are part of the instructions.
 #define MPISHARDS_MULTIPLY(sum, rows, queries) \
   do {                                         \
     if constexpr (kType == PlaneType::bf16)    \
@@ -202,15 +293,13 @@ MPISHARDS_AMX inline void filter_part(Run<kType>& run, std::int64_t part) {
       _tile_dpbuud(sum, rows, queries);        \
   } while (false)
 
-// Moves a finished sum out of the way and begins the next one. The memory barrier tells the compiler what the
-// instructions read and write.
-#define MPISHARDS_EXCHANGE(sum, half)                                                     \
-  do {                                                                                    \
-    if (run.is_pending) _tile_stored(sum, run.scores + (sum)*kTileScores, kTileRowBytes); \
-    if (bias_tiles == nullptr)                                                            \
-      _tile_zero(sum);                                                                    \
-    else                                                                                  \
-      _tile_loadd(sum, bias_tiles + (half)*kTileScores, kTileRowBytes);                   \
+#define MPISHARDS_STORE(sum) _tile_stored(sum, run.sums + (sum)*kTileBytes, kTileRowBytes)
+
+// What a register has summed goes to memory just before it begins with zeros again.
+#define MPISHARDS_BEGIN(sum)                \
+  do {                                      \
+    if (run.has_sums) MPISHARDS_STORE(sum); \
+    _tile_zero(sum);                        \
   } while (false)
 
 /// Asks for what the next strip will read, a few lines at a time.
@@ -224,112 +313,143 @@ struct Prefetch {
   }
 };
 
-/// Multiplies a panel by up to 32 queries, and filters the block before it meanwhile.
-template <PlaneType kType, bool kWide>
-MPISHARDS_AMX inline void multiply_block(Run<kType>& run, const Block& block, const std::byte* panel,
-                                         const std::byte* queries,
-                                         const typename ScoreOf<kType>::Type* bias_tiles,
-                                         Prefetch& prefetch) {
-  MPISHARDS_EXCHANGE(0, 0);
-  _tile_loadd(4, panel, kTileRowBytes);
-  _tile_loadd(6, queries, kTileRowBytes);
-  MPISHARDS_MULTIPLY(0, 4, 6);
-  MPISHARDS_EXCHANGE(2, 1);
-  _tile_loadd(5, panel + kTileBytes, kTileRowBytes);
-  MPISHARDS_MULTIPLY(2, 5, 6);
-  if (run.is_pending && run.pending.is_wide && !kWide) {
-    _tile_stored(1, run.scores + kTileScores, kTileRowBytes);
-    _tile_stored(3, run.scores + 3 * kTileScores, kTileRowBytes);
-  }
-  if constexpr (kWide) {
-    MPISHARDS_EXCHANGE(1, 0);
-    _tile_loadd(7, queries + kTileBytes, kTileRowBytes);
-    MPISHARDS_MULTIPLY(1, 4, 7);
-    MPISHARDS_EXCHANGE(3, 1);
-    MPISHARDS_MULTIPLY(3, 5, 7);
-  }
-  prefetch.step();
-  std::int64_t part = 0;
-  for (std::int64_t k = 1; k < run.tile.row_tiles; ++k) {
-    panel += 2 * kTileBytes;
-    queries += 2 * kTileBytes;
-    _tile_loadd(4, panel, kTileRowBytes);
-    _tile_loadd(6, queries, kTileRowBytes);
-    MPISHARDS_MULTIPLY(0, 4, 6);
-    _tile_loadd(5, panel + kTileBytes, kTileRowBytes);
-    MPISHARDS_MULTIPLY(2, 5, 6);
+/// A strip of rows and a panel of queries.
+struct StripView {
+  const std::byte* rows = nullptr;
+  const std::byte* queries = nullptr;
+  std::int64_t first_row = 0;
+  std::int64_t panels = 0;
+  std::int64_t first_query = 0;
+};
+
+/// Short rows: a panel's queries stay in registers while the rows pass, 16 at a time. Those before are
+/// filtered meanwhile.
+///
+/// Where two threads share a core, loads beside each other, and products into one register, cost least.
+template <PlaneType kType, Sums kSums, int kTiles, bool kWide>
+MPISHARDS_AMX void multiply_short(Run<kSums>& run, const StripView& strip, Prefetch& prefetch) {
+  static_assert(kTiles == 1 || kTiles == 2);
+  _tile_loadd(4, strip.queries, kTileRowBytes);
+  if constexpr (kTiles == 2) _tile_loadd(5, strip.queries + 2 * kTileBytes, kTileRowBytes);
+  if constexpr (kWide) _tile_loadd(6, strip.queries + kTileBytes, kTileRowBytes);
+  if constexpr (kWide && kTiles == 2) _tile_loadd(7, strip.queries + 3 * kTileBytes, kTileRowBytes);
+  for (std::int64_t tile = 0; tile < 2 * strip.panels; ++tile) {
+    const std::byte* const rows = strip.rows + (tile / 2 * kTiles * 2 + tile % 2) * kTileBytes;
+    MPISHARDS_BEGIN(0);
+    _tile_loadd(2, rows, kTileRowBytes);
+    if constexpr (kTiles == 2) _tile_loadd(3, rows + 2 * kTileBytes, kTileRowBytes);
+    MPISHARDS_MULTIPLY(0, 2, 4);
+    if constexpr (kTiles == 2) MPISHARDS_MULTIPLY(0, 3, 5);
+    filter_sum(run, 0);
+    MPISHARDS_BEGIN(1);
     if constexpr (kWide) {
-      _tile_loadd(7, queries + kTileBytes, kTileRowBytes);
-      MPISHARDS_MULTIPLY(1, 4, 7);
-      MPISHARDS_MULTIPLY(3, 5, 7);
+      MPISHARDS_MULTIPLY(1, 2, 6);
+      if constexpr (kTiles == 2) MPISHARDS_MULTIPLY(1, 3, 7);
     }
-    filter_part(run, part++);
+    filter_sum(run, 1);
     prefetch.step();
+    run.has_sums = true;
+    run.block = {strip.first_row + tile * kTileRows, strip.first_query, 1, kWide};
   }
-  for (; part < kBlockTiles; ++part) filter_part(run, part);
-  run.pending = block;
-  run.is_pending = true;
 }
 
-template <PlaneType kType>
-MPISHARDS_AMX void filter_last_block(Run<kType>& run) {
-  if (!run.is_pending) return;
-  _tile_stored(0, run.scores, kTileRowBytes);
-  _tile_stored(1, run.scores + kTileScores, kTileRowBytes);
-  _tile_stored(2, run.scores + 2 * kTileScores, kTileRowBytes);
-  _tile_stored(3, run.scores + 3 * kTileScores, kTileRowBytes);
-  for (std::int64_t part = 0; part < kBlockTiles; ++part) filter_part(run, part);
-  run.is_pending = false;
+/// Long rows: 32 rows by 32 queries in four registers. The block before is filtered meanwhile.
+template <PlaneType kType, Sums kSums, bool kWide>
+MPISHARDS_AMX void multiply_long(Run<kSums>& run, const StripView& strip, Prefetch& prefetch) {
+  const std::int64_t row_tiles = run.tile.row_tiles;
+  const std::byte* rows = strip.rows;
+  for (std::int64_t panel = 0; panel < strip.panels; ++panel) {
+    const std::byte* queries = strip.queries;
+    for (std::int64_t k = 0; k < row_tiles; ++k, rows += 2 * kTileBytes, queries += 2 * kTileBytes) {
+      _tile_loadd(4, rows, kTileRowBytes);
+      _tile_loadd(6, queries, kTileRowBytes);
+      _tile_loadd(5, rows + kTileBytes, kTileRowBytes);
+      if constexpr (kWide) _tile_loadd(7, queries + kTileBytes, kTileRowBytes);
+      if (k == 0) MPISHARDS_BEGIN(0);
+      MPISHARDS_MULTIPLY(0, 4, 6);
+      if (k == 0) MPISHARDS_BEGIN(2);
+      MPISHARDS_MULTIPLY(2, 5, 6);
+      if (k == 0) {
+        MPISHARDS_BEGIN(1);
+        MPISHARDS_BEGIN(3);
+      }
+      if constexpr (kWide) {
+        MPISHARDS_MULTIPLY(1, 4, 7);
+        MPISHARDS_MULTIPLY(3, 5, 7);
+      }
+      prefetch.step();
+      if (k < kBlockTiles) filter_sum(run, k);
+    }
+    for (std::int64_t sum = row_tiles; sum < kBlockTiles; ++sum) filter_sum(run, sum);
+    run.has_sums = true;
+    run.block = {strip.first_row + panel * kPanelRows, strip.first_query, 2, kWide};
+  }
 }
 
-#undef MPISHARDS_EXCHANGE
+template <Sums kSums>
+MPISHARDS_AMX void filter_last_block(Run<kSums>& run) {
+  MPISHARDS_STORE(0);
+  MPISHARDS_STORE(1);
+  MPISHARDS_STORE(2);
+  MPISHARDS_STORE(3);
+  for (std::int64_t sum = 0; sum < kBlockTiles; ++sum) filter_sum(run, sum);
+}
+
+#undef MPISHARDS_BEGIN
+#undef MPISHARDS_STORE
 #undef MPISHARDS_MULTIPLY
 
-/// Each row's bias 16 times, as the sums begin with it.
-template <PlaneType kType>
-MPISHARDS_AMX void fill_bias_tiles(Run<kType>& run, std::int64_t first_row, std::int64_t rows) {
-  const auto* const bias = static_cast<const typename ScoreOf<kType>::Type*>(run.tile.bias) + first_row;
-  for (std::int64_t row = 0; row < rows; ++row)
-    std::fill_n(run.bias_tiles + row * kTileRows, kTileRows,
-                first_row + row < run.tile.n_rows ? bias[row] : 0);
+template <PlaneType kType, Sums kSums, bool kWide>
+MPISHARDS_AMX void multiply(Run<kSums>& run, const StripView& strip, Prefetch& prefetch) {
+  if (run.tile.row_tiles == 1)
+    multiply_short<kType, kSums, 1, kWide>(run, strip, prefetch);
+  else if (run.tile.row_tiles == 2)
+    multiply_short<kType, kSums, 2, kWide>(run, strip, prefetch);
+  else
+    multiply_long<kType, kSums, kWide>(run, strip, prefetch);
 }
 
-template <PlaneType kType>
-MPISHARDS_AMX void screen_strip(Run<kType>& run, std::int64_t first_panel, std::int64_t panels) {
-  // Compilers don't know that the strip before this one has loaded what is overwritten now.
-  __asm__ volatile("" ::: "memory");
+template <PlaneType kType, Sums kSums>
+MPISHARDS_AMX void screen_strip(Run<kSums>& run, std::int64_t first_panel, std::int64_t panels) {
   const PlaneTile& tile = run.tile;
   const std::int64_t panel_bytes = tile.row_tiles * 2 * kTileBytes;
-  const std::byte* const strip = tile.rows + first_panel * panel_bytes;
-  if (tile.bias != nullptr) fill_bias_tiles(run, first_panel * kPanelRows, panels * kPanelRows);
-  // Nor that this one loads what was just stored.
-  __asm__ volatile("" ::: "memory");
   const std::int64_t query_panels = panels_of(tile.n_queries);
-  Prefetch prefetch{strip + panels * panel_bytes, (2 * kTileRows + query_panels - 1) / query_panels};
+  StripView strip;
+  strip.rows = tile.rows + first_panel * panel_bytes;
+  strip.first_row = first_panel * kPanelRows;
+  strip.panels = panels;
+  // A step is two tiles of rows, or one of short ones.
+  const std::int64_t lines_a_step = (tile.row_tiles <= 2 ? tile.row_tiles : 2) * kTileRows;
+  Prefetch prefetch{strip.rows + panels * panel_bytes, (lines_a_step + query_panels - 1) / query_panels};
   if ((first_panel + panels) * kPanelRows >= tile.n_rows) prefetch.lines = 0;
   for (std::int64_t q = 0; q < query_panels; ++q) {
-    const std::byte* const queries = tile.queries + q * panel_bytes;
-    const bool is_wide = tile.n_queries - q * kPanelRows > kTileRows;
-    for (std::int64_t p = 0; p < panels; ++p) {
-      const Block block{(first_panel + p) * kPanelRows, q * kPanelRows, is_wide};
-      const auto* const bias = tile.bias == nullptr ? nullptr : run.bias_tiles + p * kPanelRows * kTileRows;
-      if (is_wide)
-        multiply_block<kType, true>(run, block, strip + p * panel_bytes, queries, bias, prefetch);
-      else
-        multiply_block<kType, false>(run, block, strip + p * panel_bytes, queries, bias, prefetch);
-    }
+    strip.queries = tile.queries + q * panel_bytes;
+    strip.first_query = q * kPanelRows;
+    if (tile.n_queries - strip.first_query > kTileRows)
+      multiply<kType, kSums, true>(run, strip, prefetch);
+    else
+      multiply<kType, kSums, false>(run, strip, prefetch);
   }
 }
 
-template <PlaneType kType>
+template <PlaneType kType, Sums kSums>
 MPISHARDS_AMX void screen_as(const PlaneTile& tile, CandidateSink& sink) {
-  using Score = typename ScoreOf<kType>::Type;
-  auto* const scores = reinterpret_cast<Score*>(tile.scratch);
-  auto* const bias_tiles = scores + kBlockTiles * kTileScores;
-  auto* const thresholds = bias_tiles + kMostStripPanels * 2 * kTileScores;
-  Run<kType> run{tile, sink, scores, bias_tiles, thresholds, false, {}};
+  using Score = typename ScoreOf<kSums>::Type;
+  static constexpr Score kNoBias = 0;
+  auto* const thresholds = reinterpret_cast<Score*>(tile.scratch + kBlockTiles * kTileBytes);
+  const auto* const bias = static_cast<const Score*>(tile.bias);
+  const auto* const group_bias = static_cast<const Score*>(tile.group_bias);
+  Run<kSums> run{tile,
+                 sink,
+                 tile.scratch,
+                 thresholds,
+                 bias,
+                 bias == nullptr ? &kNoBias : group_bias,
+                 bias == nullptr ? 0 : 1};
   if (tile.thresholds != nullptr)
     for (std::int64_t q = 0; q < padded_queries(tile.n_queries); ++q) run.refresh_threshold(q);
+  // Compilers don't know that tile instructions load what was stored before.
+  __asm__ volatile("" ::: "memory");
   // Static: of a local one GCC 12 would keep the eight bytes that it believes are read.
   static constexpr TileConfig kConfig;
   _tile_loadconfig(&kConfig);
@@ -337,7 +457,7 @@ MPISHARDS_AMX void screen_as(const PlaneTile& tile, CandidateSink& sink) {
   const std::int64_t strip =
       std::clamp<std::int64_t>(kStripBytes / (tile.row_tiles * 2 * kTileBytes), 1, kMostStripPanels);
   for (std::int64_t panel = 0; panel < panels; panel += strip)
-    screen_strip(run, panel, std::min(strip, panels - panel));
+    screen_strip<kType>(run, panel, std::min(strip, panels - panel));
   filter_last_block(run);
   _tile_release();
 }
@@ -406,18 +526,18 @@ PackedSquares quantize(PlaneType type, const double* values, std::int64_t row_ti
 }
 
 std::int64_t scratch_bytes(std::int64_t n_queries, std::int64_t) {
-  constexpr auto kScore = static_cast<std::int64_t>(sizeof(float));
-  return (kBlockTiles * kTileScores + kMostStripPanels * 2 * kTileScores + padded_queries(n_queries)) *
-         kScore;
+  return kBlockTiles * kTileBytes + padded_queries(n_queries) * static_cast<std::int64_t>(sizeof(float));
 }
 
 void screen(const PlaneTile& tile, CandidateSink& sink) {
   if (tile.type == PlaneType::bf16)
-    screen_as<PlaneType::bf16>(tile, sink);
-  else if (tile.type == PlaneType::s8)
-    screen_as<PlaneType::s8>(tile, sink);
+    screen_as<PlaneType::bf16, Sums::floats>(tile, sink);
+  else if (tile.type == PlaneType::u8)
+    screen_as<PlaneType::u8, Sums::integers>(tile, sink);
+  else if (tile.units != nullptr)
+    screen_as<PlaneType::s8, Sums::scaled>(tile, sink);
   else
-    screen_as<PlaneType::u8>(tile, sink);
+    screen_as<PlaneType::s8, Sums::integers>(tile, sink);
 }
 
 MPISHARDS_AMX void kth_largest(const float* values, std::int64_t rows, std::int64_t columns, std::int64_t k,

@@ -15,6 +15,12 @@ bool is_supported();
 /// The defined sums of distance.hpp, bit for bit.
 double dot_product(const float* a, const float* b, std::int64_t d);
 double l2_squared(const float* a, const float* b, std::int64_t d);
+std::int64_t u8_dot_product(const std::byte* a, const std::byte* b, std::int64_t d);
+std::int64_t u8_l2_squared(const std::byte* a, const std::byte* b, std::int64_t d);
+std::int64_t i8_dot_product(const std::byte* a, const std::byte* b, std::int64_t d);
+std::int64_t i8_l2_squared(const std::byte* a, const std::byte* b, std::int64_t d);
+/// By halving the range of the values.
+float kth_largest(float* values, std::int64_t count, std::int64_t k);
 
 /// As avx2.hpp says, by register blocks of 6 rows x 64 queries, or 12 x 16.
 std::int64_t packed_query_floats(std::int64_t nq, std::int64_t d);

@@ -23,6 +23,13 @@ std::int64_t neighbors_kept(const SearchShape& shape) {
   return std::min(shape.k, std::max<std::int64_t>(shape.nb, 1));
 }
 
+/// A step that comes to each of n places once, the next one far from the last.
+std::int64_t stride_through(std::int64_t n) {
+  std::int64_t step = std::max<std::int64_t>(1, n * 5 / 13);
+  while (std::gcd(step, n) != 1) ++step;
+  return step;
+}
+
 }  // namespace
 
 void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa) {
@@ -31,9 +38,10 @@ void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, c
   base_tile_ = plan.base_tile;
   k_ = neighbors_kept(shape);
   set_size(candidates_, queries * capacity_);
-  screen_.reserve(plan.query_tile, base_tile_, shape.d, shape.dtype, isa);
+  set_size(lowers_, capacity_);
+  screen_.reserve(plan.query_tile, base_tile_, shape.d, shape.dtype, plan.has_plane, isa);
   if (plan.has_plane) plane_queries_.reserve(plan.query_tile, shape.d, plan.sample_rows, isa);
-  exact_distances_.reserve(queries, shape.d);
+  exact_distances_.reserve(queries, shape.d, shape.dtype);
   set_size(certificates_, queries);
   set_size(cuts_, queries);
   set_size(offsets_, queries);
@@ -53,7 +61,7 @@ void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, c
 
 std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa) {
   constexpr std::int64_t kPerQuery =
-      sizeof(Certificate) + 3 * sizeof(double) + 2 * sizeof(std::int64_t) + sizeof(char);
+      sizeof(Certificate) + 2 * sizeof(double) + 2 * sizeof(std::int64_t) + sizeof(char);
   constexpr std::int64_t kPerSelected = sizeof(std::int32_t) + sizeof(double);
   constexpr std::int64_t kNeighbor = sizeof(GlobalId) + sizeof(float);
   constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
@@ -64,17 +72,20 @@ std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape
                                  ? PlaneQueries::bytes_for(plan.query_tile, shape.d, plan.sample_rows, isa)
                                  : std::int64_t{0};
   return plan.chunk_queries * per_query + plan.query_tile * per_selected +
-         padded_queries(plan.query_tile) * kFloat + plane + shape.d * kFloat +
-         TileScreen::bytes_for(plan.query_tile, plan.base_tile, shape.d, shape.dtype, isa) +
-         plan.buffer_entries * (static_cast<std::int64_t>(sizeof(Exact)) + kNeighbor) + shape.k * kNeighbor;
+         padded_queries(plan.query_tile) * kFloat + plane +
+         ExactDistances::bytes_for(plan.chunk_queries, shape.d, shape.dtype) +
+         TileScreen::bytes_for(plan.query_tile, plan.base_tile, shape.d, shape.dtype, plan.has_plane, isa) +
+         plan.buffer_entries * (static_cast<std::int64_t>(sizeof(Exact)) + kNeighbor + kFloat) +
+         shape.k * kNeighbor;
 }
 
 std::size_t ChunkSearch::bytes() const {
-  return bytes_of(candidates_) + screen_.bytes() + exact_distances_.bytes() + bytes_of(certificates_) +
-         plane_queries_.bytes() + bytes_of(cuts_) + bytes_of(offsets_) + bytes_of(counts_) +
-         bytes_of(limits_) + bytes_of(widened_) + bytes_of(selected_) + bytes_of(selected_rows_) +
-         bytes_of(errors_) + bytes_of(thresholds_) + bytes_of(exact_) + bytes_of(merged_neighbors_) +
-         bytes_of(merged_distances_) + bytes_of(fresh_neighbors_) + bytes_of(fresh_distances_);
+  return bytes_of(candidates_) + bytes_of(lowers_) + screen_.bytes() + exact_distances_.bytes() +
+         bytes_of(certificates_) + plane_queries_.bytes() + bytes_of(cuts_) + bytes_of(offsets_) +
+         bytes_of(counts_) + bytes_of(limits_) + bytes_of(widened_) + bytes_of(selected_) +
+         bytes_of(selected_rows_) + bytes_of(errors_) + bytes_of(thresholds_) + bytes_of(exact_) +
+         bytes_of(merged_neighbors_) + bytes_of(merged_distances_) + bytes_of(fresh_neighbors_) +
+         bytes_of(fresh_distances_);
 }
 
 void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> queries,
@@ -84,6 +95,7 @@ void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> qu
   out_ = &out;
   first_row_ = first_row;
   counters_before_ = counters_;
+  by_place_ = false;
   on_plane_ = false;
   left_plane_ = false;
   screened_ = 0;
@@ -110,6 +122,7 @@ void ChunkSearch::select_all() {
     on_plane_ =
         plane_queries_.begin(*plane, context_->metric, *context_->isa, queries_, context_->error_factor);
     left_plane_ = !on_plane_;
+    by_place_ = on_plane_;
   }
   if (!on_plane_) return screen_.begin(*context_->isa, queries_);
   for (std::int64_t q = 0; q < queries_.rows; ++q)
@@ -125,28 +138,33 @@ void ChunkSearch::select(std::span<const std::int32_t> queries) {
 }
 
 void ChunkSearch::screen(const RowSet& set, std::int64_t begin, std::int64_t end) {
-  if (on_plane_) begin = screen_plane(set, begin, end);
-  if (begin < end) screen_rows(set, begin, end);
+  if (!by_place_) return screen_rows(set, begin, end);
+  const std::int64_t first = begin / RowPlane::kBlockRows;
+  const std::int64_t blocks = (end - 1) / RowPlane::kBlockRows + 1 - first;
+  // Places are sorted: blocks come in an order that shows all kinds of rows early, or thresholds rise late.
+  const std::int64_t step = stride_through(blocks);
+  for (std::int64_t i = 0; i < blocks; ++i) {
+    const std::int64_t block = first + i * step % blocks;
+    const std::int64_t from = std::max(begin, block * RowPlane::kBlockRows);
+    const std::int64_t to = std::min(end, (block + 1) * RowPlane::kBlockRows);
+    if (on_plane_)
+      screen_plane(set, from, to);
+    else
+      screen_rows(set, from, to);
+  }
 }
 
-std::int64_t ChunkSearch::screen_plane(const RowSet& set, std::int64_t begin, std::int64_t end) {
-  while (begin < end) {
-    const std::int64_t tile_end = std::min(end, (begin / RowPlane::kBlockRows + 1) * RowPlane::kBlockRows);
-    set_tile(begin, set.stride);
-    const PlaneBlock& block = set.plane->block_of(begin);
-    for (std::int64_t slot = 0; slot < n_selected_; ++slot) {
-      errors_[static_cast<std::size_t>(slot)] = plane_queries_.error(slot, block);
-      update_threshold(slot);
-    }
-    plane_queries_.screen(*set.plane, begin, tile_end, thresholds_.data(), *this);
-    counters_.distances += n_selected_ * (tile_end - begin);
-    screened_ += n_selected_ * (tile_end - begin);
-    begin = tile_end;
-    if (!drowns()) continue;
-    leave_plane();
-    break;
+void ChunkSearch::screen_plane(const RowSet& set, std::int64_t begin, std::int64_t end) {
+  set_tile(set, begin);
+  const PlaneBlock& block = set.plane->block_of(begin);
+  for (std::int64_t slot = 0; slot < n_selected_; ++slot) {
+    errors_[static_cast<std::size_t>(slot)] = plane_queries_.error(slot, block);
+    update_threshold(slot);
   }
-  return begin;
+  plane_queries_.screen(*set.plane, begin, end, thresholds_.data(), *this);
+  counters_.distances += n_selected_ * (end - begin);
+  screened_ += n_selected_ * (end - begin);
+  if (drowns()) leave_plane();
 }
 
 bool ChunkSearch::drowns() const {
@@ -167,8 +185,9 @@ void ChunkSearch::leave_plane() {
 void ChunkSearch::screen_rows(const RowSet& set, std::int64_t begin, std::int64_t end) {
   for (std::int64_t tile_begin = begin; tile_begin < end; tile_begin += base_tile_) {
     const std::int64_t tile_end = std::min(end, tile_begin + base_tile_);
-    set_tile(tile_begin, set.stride);
-    const RowMaxima maxima = set.norms->maxima(tile_begin, tile_end);
+    set_tile(set, tile_begin);
+    const RowMaxima maxima =
+        by_place_ ? set.norms->maxima(0, set.rows.rows) : set.norms->maxima(tile_begin, tile_end);
     for (std::int64_t slot = 0; slot < n_selected_; ++slot) {
       const auto query = static_cast<std::size_t>(selected_[static_cast<std::size_t>(slot)]);
       const double error = certificates_[query].error(maxima);
@@ -176,7 +195,10 @@ void ChunkSearch::screen_rows(const RowSet& set, std::int64_t begin, std::int64_
       if (error == kInfinity) widened_[query] = 1;
       update_threshold(slot);
     }
-    screen_.run(set, tile_begin, tile_end, thresholds_.data(), *this);
+    if (by_place_)
+      screen_.run_places(set, tile_begin, tile_end, thresholds_.data(), *this);
+    else
+      screen_.run(set, tile_begin, tile_end, thresholds_.data(), *this);
     counters_.distances += n_selected_ * (tile_end - tile_begin);
   }
 }
@@ -206,7 +228,7 @@ void ChunkSearch::add(std::int64_t slot, std::int64_t row, float score) {
     if (score < thresholds_[i]) return;
   }
   Candidate& candidate = candidates(query)[count++];
-  candidate.row = static_cast<std::uint32_t>((tile_begin_ + row) * tile_stride_);
+  candidate.row = static_cast<std::uint32_t>(row_of_tile(row));
   const bool bounded = errors_[i] < kInfinity && std::isfinite(score);
   candidate.lower = bounded ? round_down(score - errors_[i]) : -kFloatInfinity;
   candidate.upper = bounded ? round_up(score + errors_[i]) : kFloatInfinity;
@@ -226,9 +248,16 @@ void ChunkSearch::make_room(std::int64_t query) {
 
 void ChunkSearch::set_limit(std::int64_t query) {
   // Enough for a pruning to pay; more would only be taken by a threshold that is out of date.
-  const std::int64_t fresh = std::max(k_, kLeastFresh);
   const auto i = static_cast<std::size_t>(query);
+  const std::int64_t fresh = std::max({k_, kLeastFresh, counts_[i] / 2});
   limits_[i] = std::min(capacity_, std::max(counts_[i], k_) + fresh);
+}
+
+float ChunkSearch::kth_lower(std::int64_t query) {
+  const std::int64_t count = counts_[static_cast<std::size_t>(query)];
+  const Candidate* const first = candidates(query);
+  std::transform(first, first + count, lowers_.begin(), [](const Candidate& c) { return c.lower; });
+  return context_->isa->kth_largest(lowers_.data(), count, k_);
 }
 
 void ChunkSearch::prune(std::int64_t query) {
@@ -236,10 +265,7 @@ void ChunkSearch::prune(std::int64_t query) {
   if (counts_[i] < k_) return;
   Candidate* const first = candidates(query);
   Candidate* const last = first + counts_[i];
-  Candidate* const kth = first + (k_ - 1);
-  std::nth_element(first, kth, last,
-                   [](const Candidate& a, const Candidate& b) { return a.lower > b.lower; });
-  raise_cut(query, certificates_[i].cut().from_score(kth->lower + offsets_[i]));
+  raise_cut(query, certificates_[i].cut().from_score(kth_lower(query) + offsets_[i]));
   const double cut = screened_cut(query);
   counts_[i] = std::remove_if(first, last, [cut](const Candidate& c) { return c.upper < cut; }) - first;
 }
@@ -251,10 +277,11 @@ void ChunkSearch::rerank(std::int64_t query) {
   Candidate* const first = candidates(query);
   Candidate* const last = first + counts_[i];
   // The k best by score first: their exact distances exclude most of the others.
-  Candidate* const middle = first + std::min(k_, counts_[i]);
-  if (middle != last)
-    std::nth_element(first, middle, last,
-                     [](const Candidate& a, const Candidate& b) { return a.lower > b.lower; });
+  Candidate* middle = last;
+  if (counts_[i] > k_) {
+    const float kth = kth_lower(query);
+    middle = std::partition(first, last, [kth](const Candidate& c) { return c.lower >= kth; });
+  }
   merge_exact(query, first, middle);
   const double cut = screened_cut(query);
   Candidate* const rest = std::remove_if(middle, last, [cut](const Candidate& c) { return c.upper < cut; });
@@ -302,8 +329,7 @@ void ChunkSearch::seed(const RowSet& sample) {
     plane_queries_.kth_scores(*sample.plane, k_, thresholds_.data());
     for (std::int64_t q = 0; q < queries_.rows; ++q) {
       const auto i = static_cast<std::size_t>(q);
-      const double score = thresholds_[i] - plane_queries_.error(q, sample.plane->maxima());
-      raise_cut(q, certificates_[i].cut().from_score(score + offsets_[i]));
+      raise_cut(q, certificates_[i].cut().from_score(thresholds_[i] + offsets_[i]));
     }
     std::fill(thresholds_.begin() + n_selected_, thresholds_.end(), kFloatInfinity);
     return;

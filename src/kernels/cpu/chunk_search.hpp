@@ -61,7 +61,8 @@ class ChunkSearch final : private CandidateSink {
   void select(std::span<const std::int32_t> queries);
 
   /// Screens rows [begin, end) of a set against the selected queries, tile by tile.
-  /// Where all are selected and the set has a plane, it is what is screened, as long as that proves enough.
+  /// Where all are selected and the set has a plane, it is what is screened, as long as that proves enough;
+  /// then [begin, end) are places in it.
   /// @pre with a plane, begin is a multiple of kPanelRows
   void screen(const RowSet& set, std::int64_t begin, std::int64_t end);
 
@@ -88,16 +89,20 @@ class ChunkSearch final : private CandidateSink {
     float distance;
   };
 
-  /// Screens the set's plane. @return the row that it came to: `end`, unless too few rows are excluded
-  std::int64_t screen_plane(const RowSet& set, std::int64_t begin, std::int64_t end);
+  /// Screens places of one block of the set's plane.
+  void screen_plane(const RowSet& set, std::int64_t begin, std::int64_t end);
   void screen_rows(const RowSet& set, std::int64_t begin, std::int64_t end);
   void leave_plane();
   /// Forgets candidates and answers but keeps what they proved: k rows at least that good exist.
   void keep_thresholds_only();
   bool drowns() const;
-  void set_tile(std::int64_t begin, std::int64_t stride) {
+  void set_tile(const RowSet& set, std::int64_t begin) {
+    tile_set_ = &set;
     tile_begin_ = begin;
-    tile_stride_ = stride;
+  }
+  std::int64_t row_of_tile(std::int64_t row) const {
+    const std::int64_t place = tile_begin_ + row;
+    return (by_place_ ? tile_set_->plane->row_at(place) : place) * tile_set_->stride;
   }
   double screened_cut(std::int64_t query) const;
 
@@ -105,6 +110,8 @@ class ChunkSearch final : private CandidateSink {
   void add(std::int64_t slot, std::int64_t row, float score) override;
   void make_room(std::int64_t query);
   void set_limit(std::int64_t query);
+  /// About the k-th largest lower bound; so many candidates reach it. @pre there are k
+  float kth_lower(std::int64_t query);
   void prune(std::int64_t query);
   void rerank(std::int64_t query);
   void merge_exact(std::int64_t query, const Candidate* first, const Candidate* last);
@@ -119,12 +126,14 @@ class ChunkSearch final : private CandidateSink {
   MatrixView<const float> queries_;
   TopK* out_ = nullptr;
   std::int64_t first_row_ = 0;
-  std::int64_t tile_begin_ = 0;  // of the tile being screened, in its set
-  std::int64_t tile_stride_ = 1;
+  const RowSet* tile_set_ = nullptr;  // of the tile being screened
+  std::int64_t tile_begin_ = 0;       // in its set
 
   std::vector<Candidate> candidates_;
+  std::vector<float> lowers_;
   TileScreen screen_;
   PlaneQueries plane_queries_;
+  bool by_place_ = false;  // rows come in the order of the plane
   bool on_plane_ = false;
   bool left_plane_ = false;    // this chunk has a plane, which proved too little
   std::int64_t screened_ = 0;  // pairs on the plane, of this chunk

@@ -1,19 +1,36 @@
 #include "kernels/cpu/exact_distances.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/convert.hpp"
+#include "kernels/cpu/scratch.hpp"
 #include "kernels/distance.hpp"
 
 namespace mpishards::kernels::cpu {
 
-void ExactDistances::reserve(std::int64_t queries, std::int64_t d) {
-  query_squares_.resize(static_cast<std::size_t>(queries));
-  row_floats_.resize(static_cast<std::size_t>(d));
+namespace {
+
+bool is_byte(DType dtype) {
+  return dtype == DType::u8 || dtype == DType::i8;
+}
+
+}  // namespace
+
+void ExactDistances::reserve(std::int64_t queries, std::int64_t d, DType dtype) {
+  set_size(query_squares_, queries);
+  set_size(row_floats_, d);
+  set_size(query_bytes_, is_byte(dtype) ? queries * d : 0);
+  set_size(has_bytes_, queries);
+}
+
+std::int64_t ExactDistances::bytes_for(std::int64_t queries, std::int64_t d, DType dtype) {
+  return queries * static_cast<std::int64_t>(sizeof(double) + sizeof(char)) +
+         d * static_cast<std::int64_t>(sizeof(float)) + (is_byte(dtype) ? queries * d : 0);
 }
 
 std::size_t ExactDistances::bytes() const {
-  return query_squares_.capacity() * sizeof(double) + row_floats_.capacity() * sizeof(float);
+  return bytes_of(query_squares_) + bytes_of(row_floats_) + bytes_of(query_bytes_) + bytes_of(has_bytes_);
 }
 
 void ExactDistances::begin(Metric metric, const Isa& isa, MatrixView<const float> queries, DType dtype) {
@@ -24,9 +41,40 @@ void ExactDistances::begin(Metric metric, const Isa& isa, MatrixView<const float
   for (std::int64_t q = 0; q < queries.rows; ++q)
     query_squares_[static_cast<std::size_t>(q)] =
         isa.dot_product(queries.row(q), queries.row(q), queries.cols);
+  std::fill(has_bytes_.begin(), has_bytes_.end(), char{0});
+  if (!is_byte(dtype)) return;
+  sums_ = dtype == DType::u8 ? &isa.u8_sums : &isa.i8_sums;
+  const float low = dtype == DType::u8 ? 0 : -128;
+  for (std::int64_t q = 0; q < queries.rows; ++q) {
+    const float* const row = queries.row(q);
+    const bool fits = std::all_of(row, row + queries.cols, [low](float value) {
+      return value >= low && value <= low + 255 && value == std::trunc(value);
+    });
+    has_bytes_[static_cast<std::size_t>(q)] = fits ? 1 : 0;
+    if (!fits) continue;
+    std::transform(row, row + queries.cols, query_bytes_.begin() + q * queries.cols,
+                   [](float value) { return static_cast<std::byte>(static_cast<int>(value)); });
+  }
+}
+
+float ExactDistances::byte_distance(std::int64_t query, const std::byte* row) const {
+  const std::int64_t d = queries_.cols;
+  const std::byte* const q = query_bytes_.data() + query * d;
+  switch (metric_) {
+    case Metric::l2:
+      return static_cast<float>(static_cast<double>(sums_->l2_squared(q, row, d)));
+    case Metric::ip:
+      return static_cast<float>(static_cast<double>(sums_->dot_product(q, row, d)));
+    case Metric::cosine:
+      break;
+  }
+  return static_cast<float>(cosine_similarity(static_cast<double>(sums_->dot_product(q, row, d)),
+                                              query_squares(query),
+                                              static_cast<double>(sums_->dot_product(row, row, d))));
 }
 
 float ExactDistances::distance(std::int64_t query, const std::byte* row) {
+  if (has_bytes_[static_cast<std::size_t>(query)] != 0) return byte_distance(query, row);
   const std::int64_t d = queries_.cols;
   const float* values = reinterpret_cast<const float*>(row);
   if (dtype_ != DType::f32) {

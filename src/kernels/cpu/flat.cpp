@@ -131,7 +131,7 @@ void FlatIndex::take_sample(std::int64_t rows) {
   sample_norms_.build(sample_rows_.view(), metric_, isa_, threads_);
   sample_ = {sample_rows_.view(), &sample_norms_, stride};
   if (context_.base.plane == nullptr) return;
-  sample_plane_.build_as(sample_rows_.view(), metric_, plane_.format(), isa_, threads_);
+  sample_plane_.build_as(sample_rows_.view(), metric_, plane_.format(), RowOrder::by_bound, isa_, threads_);
   if (sample_plane_.is_empty())
     sample_ = {};  // thresholds begin with the rows themselves
   else

@@ -1,6 +1,8 @@
 #include "kernels/cpu/isa.hpp"
 
+#include <algorithm>
 #include <array>
+#include <functional>
 #include <string>
 
 #include "core/error.hpp"
@@ -15,17 +17,30 @@ namespace mpishards::kernels {
 namespace cpu {
 namespace {
 
+float kth_largest(float* values, std::int64_t count, std::int64_t k) {
+  std::nth_element(values, values + (k - 1), values + count, std::greater<>());
+  return values[k - 1];
+}
+
+constexpr Isa::ByteSums kU8Sums = {byte_dot_product<std::uint8_t>, byte_l2_squared<std::uint8_t>};
+constexpr Isa::ByteSums kI8Sums = {byte_dot_product<std::int8_t>, byte_l2_squared<std::int8_t>};
+#if defined(MPISHARDS_X86_64)
+constexpr Isa::ByteSums kAvx512U8Sums = {avx512::u8_dot_product, avx512::u8_l2_squared};
+constexpr Isa::ByteSums kAvx512I8Sums = {avx512::i8_dot_product, avx512::i8_l2_squared};
+#endif
+
 constexpr std::array kIsas = {
 #if defined(MPISHARDS_X86_64)
     Isa{"amx", "own float32 kernel", amx::is_supported, avx512::dot_product, avx512::l2_squared,
-        avx2::byte_products, avx512::kScreen, &amx::kPlaneScreen},
+        kAvx512U8Sums, kAvx512I8Sums, avx2::byte_products, avx512::kth_largest, avx512::kScreen,
+        &amx::kPlaneScreen},
     Isa{"avx512", "own float32 kernel", avx512::is_supported, avx512::dot_product, avx512::l2_squared,
-        avx2::byte_products, avx512::kScreen},
-    Isa{"avx2", "own float32 kernel", avx2::is_supported, avx2::dot_product, avx2::l2_squared,
-        avx2::byte_products, avx2::kScreen},
+        kAvx512U8Sums, kAvx512I8Sums, avx2::byte_products, avx512::kth_largest, avx512::kScreen},
+    Isa{"avx2", "own float32 kernel", avx2::is_supported, avx2::dot_product, avx2::l2_squared, kU8Sums,
+        kI8Sums, avx2::byte_products, kth_largest, avx2::kScreen},
 #endif
-    Isa{"portable", "OpenBLAS sgemm", [] { return true; }, kernels::dot_product, kernels::l2_squared,
-        kernels::byte_products, kBlasScreen},
+    Isa{"portable", "OpenBLAS sgemm", [] { return true; }, kernels::dot_product, kernels::l2_squared, kU8Sums,
+        kI8Sums, kernels::byte_products, kth_largest, kBlasScreen},
 };
 
 std::string known_names() {

@@ -17,9 +17,19 @@ struct Isa {
   bool (*is_supported)();
   double (*dot_product)(const float* a, const float* b, std::int64_t d);
   double (*l2_squared)(const float* a, const float* b, std::int64_t d);
+  /// The same of 8-bit integers, u8 and i8.
+  struct ByteSums {
+    std::int64_t (*dot_product)(const std::byte* a, const std::byte* b, std::int64_t d);
+    std::int64_t (*l2_squared)(const std::byte* a, const std::byte* b, std::int64_t d);
+  };
+  ByteSums u8_sums;
+  ByteSums i8_sums;
   /// out[r] = sum of weights[i] * row r's byte i, as byte_products of distance.hpp.
   void (*byte_products)(const float* weights, const std::byte* bytes, std::int64_t rows, std::int64_t d,
                         float* out);
+  /// A value that at least k of these reach, close to the k-th largest. @param values  may be reordered
+  /// @pre 1 <= k <= count
+  float (*kth_largest)(float* values, std::int64_t count, std::int64_t k);
   Screen screen;
   const PlaneScreen* plane = nullptr;  // null: rows are screened as they are stored
 };

@@ -47,8 +47,8 @@ constexpr std::int64_t padded_queries(std::int64_t queries) {
 
 /// A packed chunk of queries against a packed block of base rows.
 ///
-/// score = unit * (query . row + bias[row]), of the packed values; larger is better. Reports every pair whose
-/// score is not below its query's threshold.
+/// score = unit[query] * (query . row) + bias[row], of the packed values; larger is better. Reports every
+/// pair whose score is not below its query's threshold.
 struct PlaneTile {
   PlaneType type = PlaneType::bf16;
   std::int64_t row_tiles = 0;
@@ -56,8 +56,9 @@ struct PlaneTile {
   std::int64_t n_queries = 0;
   const std::byte* rows = nullptr;  // by RowPlane; whole panels
   std::int64_t n_rows = 0;
-  const void* bias = nullptr;  // one float (bf16) or int32 a row; null: zeros
-  double unit = 1;             // 1 for bf16
+  const void* bias = nullptr;        // one float a row, or int32 where bytes have no units; null: zeros
+  const void* group_bias = nullptr;  // the largest of each 16 rows; null where `bias` is
+  const float* units = nullptr;      // of scaled bytes, one a query up to padded_queries(); null: ones
   // Null: hits are reported. Else nothing is: the best score of each 16 rows goes here, groups x
   // padded_queries(); of the last rows only if they are 16.
   float* group_maxima = nullptr;

@@ -13,8 +13,8 @@ namespace mpishards::kernels::cpu {
 void RangeSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa) {
   const auto queries = static_cast<std::size_t>(plan.query_tile);
   base_tile_ = plan.base_tile;
-  screen_.reserve(plan.query_tile, plan.base_tile, shape.d, shape.dtype, isa);
-  exact_distances_.reserve(plan.query_tile, shape.d);
+  screen_.reserve(plan.query_tile, plan.base_tile, shape.d, shape.dtype, false, isa);
+  exact_distances_.reserve(plan.query_tile, shape.d, shape.dtype);
   certificates_.resize(queries);
   cuts_.resize(queries);
   thresholds_.resize(queries);
@@ -22,10 +22,10 @@ void RangeSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, c
 }
 
 std::int64_t RangeSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape& shape, const Isa& isa) {
-  constexpr std::int64_t kPerQuery = sizeof(Certificate) + 2 * sizeof(double) + sizeof(float) + sizeof(char);
+  constexpr std::int64_t kPerQuery = sizeof(Certificate) + sizeof(double) + sizeof(float) + sizeof(char);
   constexpr std::int64_t kGrowth = 2;  // of a vector that doubles
-  return plan.query_tile * kPerQuery + shape.d * static_cast<std::int64_t>(sizeof(float)) +
-         TileScreen::bytes_for(plan.query_tile, plan.base_tile, shape.d, shape.dtype, isa) +
+  return plan.query_tile * kPerQuery + ExactDistances::bytes_for(plan.query_tile, shape.d, shape.dtype) +
+         TileScreen::bytes_for(plan.query_tile, plan.base_tile, shape.d, shape.dtype, false, isa) +
          kGrowth * plan.query_tile * plan.base_tile * static_cast<std::int64_t>(sizeof(Pair));
 }
 

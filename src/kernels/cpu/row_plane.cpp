@@ -1,13 +1,16 @@
 #include "kernels/cpu/row_plane.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "core/convert.hpp"
+#include "kernels/cpu/exact_distances.hpp"
 #include "kernels/cpu/float_environment.hpp"
 #include "kernels/cpu/scratch.hpp"
 #include "kernels/score_cut.hpp"
@@ -30,10 +33,14 @@ constexpr double kOutward = 1 + 0x1p-40;
 constexpr std::int64_t kCenterRows = 1024;
 constexpr std::int64_t kByteSampleRows = 256;
 // By which the type of a plane is chosen.
-constexpr std::int64_t kSampleRows = 4096;
-constexpr std::int64_t kSampleQueries = 64;
+constexpr std::int64_t kLeastRowsOfBytes = 8192;
+constexpr std::int64_t kMostSampleRows = 65536;
+constexpr std::int64_t kLeastStride = 8;
+constexpr std::int64_t kSampleQueries = 16;
 constexpr std::int64_t kSampleNeighbors = 4;
-constexpr double kMostGrowth = 1.7;
+constexpr double kMostExtraCandidates = 6;  // for each neighbor
+// Rows are read in no order of memory.
+constexpr std::int64_t kRowsAhead = 4;
 
 /// A row in double, as a plane of this metric and center sees it.
 class RowReader {
@@ -109,66 +116,169 @@ std::optional<PlaneType> exact_type_of(TypedView base, Metric metric) {
   return std::nullopt;
 }
 
+// Four chains: one would wait for each of its own results.
+constexpr std::int64_t kChains = 4;
+
 double largest_magnitude(const double* values, std::int64_t count) {
-  double largest = 0;
-  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(values[i]));
-  return largest;
+  double largest[kChains] = {};
+  std::int64_t i = 0;
+  for (; i + kChains <= count; i += kChains)
+    for (std::int64_t chain = 0; chain < kChains; ++chain)
+      largest[chain] = std::max(largest[chain], std::abs(values[i + chain]));
+  for (; i < count; ++i) largest[0] = std::max(largest[0], std::abs(values[i]));
+  return std::max({largest[0], largest[1], largest[2], largest[3]});
+}
+
+double sum_of_squares(const double* values, std::int64_t count) {
+  double sums[kChains] = {};
+  std::int64_t i = 0;
+  for (; i + kChains <= count; i += kChains)
+    for (std::int64_t chain = 0; chain < kChains; ++chain)
+      sums[chain] += values[i + chain] * values[i + chain];
+  for (; i < count; ++i) sums[0] += values[i] * values[i];
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
 std::int64_t padded_values(PlaneType type, std::int64_t d) {
   return row_tiles(type, d) * kTileRowBytes / bytes_per_value(type);
 }
 
+/// A row on its way to its place.
+struct PlacedRow {
+  std::uint32_t key;
+  std::uint32_t row;
+  auto operator<=>(const PlacedRow&) const = default;
+};
+
+/// Orders as the value does. @pre not negative; what is no number comes last
+std::uint32_t sortable(double value) {
+  return value < kInfinity ? std::bit_cast<std::uint32_t>(static_cast<float>(value)) : ~std::uint32_t{0};
+}
+
+double value_of(std::uint32_t sortable) {
+  return std::bit_cast<float>(sortable);
+}
+
+/// @param bias  of 16 rows; bits of integers where the plane is exact
+float largest_bias(const float* bias, bool is_exact) {
+  float largest = *bias;
+  for (std::int64_t row = 1; row < kTileRows; ++row) {
+    const bool is_larger = is_exact
+                               ? std::bit_cast<std::int32_t>(bias[row]) > std::bit_cast<std::int32_t>(largest)
+                               : bias[row] > largest;
+    if (is_larger) largest = bias[row];
+  }
+  return largest;
+}
+
 double scale_of(double largest) {
   constexpr double kLargestByte = 127;
-  return largest > 0 ? largest / kLargestByte : 1.0;
+  return largest > 0 && largest < kInfinity ? largest / kLargestByte : 1.0;
 }
 
-/// Rows spread over the base, from row `shift` on.
-Matrix sample_of(TypedView base, std::int64_t rows, std::int64_t shift) {
-  Matrix sample(base.dtype, rows, base.cols);
-  for (std::int64_t i = 0; i < rows; ++i)
-    std::memcpy(sample.data() + static_cast<std::size_t>(i) * base.row_bytes(),
-                base.row(i * (base.rows / rows) + shift), base.row_bytes());
-  return sample;
-}
+/// A vector as a type packs it, with a scale of its own.
+struct Packing {
+  float norm = 0;      // of what is packed
+  float residual = 0;  // of what is lost
+};
 
-/// How many rows of a sample a screen could not exclude from the nearest few of other rows.
-std::int64_t candidates_in(TypedView sample, MatrixView<const float> queries, Metric metric,
-                           const PlaneFormat& format, const Isa& isa) {
-  struct Counter final : CandidateSink {
+/// By which the type of a plane is chosen: exact scores of some queries with a sample of the rows, and what
+/// each type would lose of both.
+class TypeSample {
+ public:
+  TypeSample(TypedView base, Metric metric, std::span<const float> center, const Isa& isa, int threads)
+      : isa_(isa),
+        rows_(std::min(kMostSampleRows, base.rows / kLeastStride)),
+        rows_as_bytes_(static_cast<std::size_t>(rows_)),
+        rows_as_bf16_(rows_as_bytes_.size()),
+        scores_(static_cast<std::size_t>(kSampleQueries * rows_)) {
+    const std::int64_t d = base.cols;
+    const std::int64_t width = padded_values(PlaneType::s8, d);
+    const std::int64_t packed_bytes = row_tiles(PlaneType::bf16, d) * kTileRowBytes;
+    std::vector<float> queries(static_cast<std::size_t>(kSampleQueries * d));
+    std::vector<float> floats(static_cast<std::size_t>(2 * threads * d));
+    std::vector<double> values(static_cast<std::size_t>(threads * width), 0.0);
+    std::vector<std::byte> bytes(static_cast<std::size_t>(threads * packed_bytes));
+    // The centered vector and how each type packs it; differences from what is known of a query change
+    // nothing.
+    const auto load = [&](int thread, std::int64_t row, float* centered, Packing& as_bytes,
+                          Packing& as_bf16) {
+      double* const own = values.data() + thread * width;
+      const RowReader reader(base, metric, center, isa, floats.data() + (2 * thread + 1) * d);
+      reader.read(row, own);
+      std::transform(own, own + d, centered, [](double value) { return static_cast<float>(value); });
+      as_bytes = packing_of(PlaneType::s8, own, d, bytes.data() + thread * packed_bytes);
+      as_bf16 = packing_of(PlaneType::bf16, own, d, bytes.data() + thread * packed_bytes);
+    };
+    const std::int64_t stride = base.rows / rows_;
+    for (std::int64_t q = 0; q < kSampleQueries; ++q)
+      load(0, q * (base.rows / kSampleQueries) + stride / 2, queries.data() + q * d,
+           queries_as_bytes_[static_cast<std::size_t>(q)], queries_as_bf16_[static_cast<std::size_t>(q)]);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int thread = 0; thread < threads; ++thread)
+      for (std::int64_t row = rows_ * thread / threads; row < rows_ * (thread + 1) / threads; ++row) {
+        const auto i = static_cast<std::size_t>(row);
+        float* const centered = floats.data() + 2 * thread * d;
+        load(thread, row * stride, centered, rows_as_bytes_[i], rows_as_bf16_[i]);
+        const double bias = metric == Metric::l2 ? -isa.dot_product(centered, centered, d) / 2 : 0.0;
+        for (std::int64_t q = 0; q < kSampleQueries; ++q)
+          scores_[static_cast<std::size_t>(q * rows_ + row)] =
+              static_cast<float>(isa.dot_product(queries.data() + q * d, centered, d) + bias);
+      }
+  }
+
+  /// How many rows a screen could not exclude from each query's nearest ones, for each of those.
+  double candidates_as_bytes() const {
+    return candidates(queries_as_bytes_, rows_as_bytes_);
+  }
+  double candidates_as_bf16() const {
+    return candidates(queries_as_bf16_, rows_as_bf16_);
+  }
+
+ private:
+  using Queries = std::array<Packing, kSampleQueries>;
+
+  Packing packing_of(PlaneType type, const double* values, std::int64_t d, std::byte* bytes) const {
+    const double scale = type == PlaneType::bf16 ? 1.0 : scale_of(largest_magnitude(values, d));
+    const PackedSquares squares = isa_.plane->quantize(type, values, row_tiles(type, d), scale, bytes);
+    return {static_cast<float>(std::sqrt(squares.values)), static_cast<float>(std::sqrt(squares.residual))};
+  }
+
+  double candidates(const Queries& queries, const std::vector<Packing>& rows) const {
+    std::vector<float> lowers(rows.size());
     std::int64_t count = 0;
-    void add(std::int64_t, std::int64_t, float) override { ++count; }
-  } counter;
-  RowPlane plane;
-  plane.build_as(sample, metric, format, isa, 1);
-  PlaneQueries packed;
-  packed.reserve(queries.rows, queries.cols, sample.rows, isa);
-  if (plane.is_empty() || !packed.begin(plane, metric, isa, queries, 1)) return sample.rows * queries.rows;
-  std::vector<float> thresholds(static_cast<std::size_t>(padded_queries(queries.rows)));
-  packed.kth_scores(plane, kSampleNeighbors, thresholds.data());
-  for (std::int64_t q = 0; q < queries.rows; ++q)
-    thresholds[static_cast<std::size_t>(q)] -= static_cast<float>(2 * packed.error(q, plane.maxima()));
-  for (std::int64_t begin = 0; begin < sample.rows; begin += RowPlane::kBlockRows)
-    packed.screen(plane, begin, std::min(sample.rows, begin + RowPlane::kBlockRows), thresholds.data(),
-                  counter);
-  return counter.count;
-}
+    for (std::size_t q = 0; q < queries.size(); ++q) {
+      const float* const scores = scores_.data() + q * rows.size();
+      const auto error = [&](std::size_t row) {
+        return (queries[q].norm + queries[q].residual) * rows[row].residual +
+               queries[q].residual * rows[row].norm;
+      };
+      for (std::size_t row = 0; row < rows.size(); ++row) lowers[row] = scores[row] - error(row);
+      const float cut = isa_.kth_largest(lowers.data(), rows_, kSampleNeighbors);
+      // What is screened may be above the exact score, and the bound above that.
+      for (std::size_t row = 0; row < rows.size(); ++row) count += scores[row] + 2 * error(row) >= cut;
+    }
+    return static_cast<double>(count) / (kSampleQueries * kSampleNeighbors);
+  }
 
-/// Bytes are half as much to read and twice as fast to multiply, but their bounds are wide: they pay as long
-/// as they leave no more than a few times the candidates.
-PlaneType quicker_type(TypedView base, Metric metric, const std::vector<float>& center, const Isa& isa) {
-  if (base.rows < 2 * kSampleRows) return PlaneType::bf16;
-  const Matrix sample = sample_of(base, kSampleRows, 0);
-  const Matrix queries = to_float32(sample_of(base, kSampleQueries, base.rows / kSampleRows / 2));
-  const auto query_view =
-      MatrixView<const float>{reinterpret_cast<const float*>(queries.data()), kSampleQueries, base.cols};
-  const std::int64_t as_bytes =
-      candidates_in(sample.view(), query_view, metric, {PlaneType::s8, false, center}, isa);
-  const std::int64_t as_bf16 =
-      candidates_in(sample.view(), query_view, metric, {PlaneType::bf16, false, center}, isa);
-  return static_cast<double>(as_bytes) <= kMostGrowth * static_cast<double>(as_bf16) ? PlaneType::s8
-                                                                                     : PlaneType::bf16;
+  const Isa& isa_;
+  std::int64_t rows_;
+  std::vector<Packing> rows_as_bytes_;
+  std::vector<Packing> rows_as_bf16_;
+  Queries queries_as_bytes_;
+  Queries queries_as_bf16_;
+  std::vector<float> scores_;
+};
+
+/// Bytes are half as much to read and to multiply, but their bounds are wide: they pay as long as they leave
+/// only a few more candidates.
+PlaneType quicker_type(TypedView base, Metric metric, std::span<const float> center, const Isa& isa,
+                       int threads) {
+  const bool is_shorter = row_tiles(PlaneType::s8, base.cols) < row_tiles(PlaneType::bf16, base.cols);
+  if (!is_shorter || base.rows < kLeastRowsOfBytes) return PlaneType::bf16;
+  const TypeSample sample(base, metric, center, isa, threads);
+  return sample.candidates_as_bytes() <= sample.candidates_as_bf16() + kMostExtraCandidates ? PlaneType::s8
+                                                                                            : PlaneType::bf16;
 }
 
 }  // namespace
@@ -182,7 +292,10 @@ void PlaneBlock::include(const PlaneBlock& other) {
 
 std::int64_t RowPlane::bytes_for(std::int64_t rows, std::int64_t d) {
   const std::int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
-  return plane_bytes(PlaneType::bf16, rows, d) + (rows + d) * static_cast<std::int64_t>(sizeof(float)) +
+  const std::int64_t padded = panels_of(rows) * kPanelRows;
+  const auto per_row = static_cast<std::int64_t>(sizeof(float) + sizeof(std::uint32_t) + sizeof(PlacedRow));
+  return plane_bytes(PlaneType::bf16, rows, d) + padded * per_row +
+         (padded / kTileRows + d) * static_cast<std::int64_t>(sizeof(float)) +
          blocks * static_cast<std::int64_t>(sizeof(PlaneBlock));
 }
 
@@ -192,17 +305,17 @@ void RowPlane::build(TypedView base, Metric metric, std::optional<PlaneType> typ
   if (base.rows == 0) return;
   const std::optional<PlaneType> exact = exact_type_of(base, metric);
   if (exact.has_value() && type.value_or(*exact) == *exact) {
-    build_as(base, metric, {*exact, true, {}}, isa, threads);
+    build_as(base, metric, {*exact, true, {}}, RowOrder::by_norm, isa, threads);
     if (!is_empty()) return;
   }
   if (type == PlaneType::u8) return;
   std::vector<float> center = center_of(base, metric, isa);
-  const PlaneType chosen = type.has_value() ? *type : quicker_type(base, metric, center, isa);
-  build_as(base, metric, {chosen, false, std::move(center)}, isa, threads);
+  const PlaneType chosen = type.has_value() ? *type : quicker_type(base, metric, center, isa, threads);
+  build_as(base, metric, {chosen, false, std::move(center)}, RowOrder::by_norm, isa, threads);
 }
 
-void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format, const Isa& isa,
-                        int threads) {
+void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format, RowOrder order,
+                        const Isa& isa, int threads) {
   format_ = format;
   metric_ = metric;
   rows_ = base.rows;
@@ -212,9 +325,12 @@ void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format
     bytes_ = {};
     bytes_ = Matrix(DType::u8, 1, needed);
   }
-  set_size(bias_, has_bias() ? rows_ : 0);
   const std::int64_t n_blocks = (rows_ + kBlockRows - 1) / kBlockRows;
   blocks_.assign(static_cast<std::size_t>(n_blocks), {});
+  sort_places(base, order, isa, threads);
+  const std::int64_t padded = panels_of(rows_) * kPanelRows;
+  set_size(bias_, has_bias() ? padded : 0);
+  set_size(group_bias_, has_bias() ? padded / kTileRows : 0);
   const std::int64_t width = padded_values(format_.type, d_);
   std::vector<double> values(static_cast<std::size_t>(width * threads), 0.0);
   double* const all_values = values.data();
@@ -233,21 +349,61 @@ void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format
   if (!is_sound) clear();
 }
 
+void RowPlane::sort_places(TypedView base, RowOrder order, const Isa& isa, int threads) {
+  const bool is_scaled = format_.type == PlaneType::s8 && !format_.is_exact;
+  const bool by_norm = order == RowOrder::by_norm;
+  set_size(order_, rows_);
+  std::iota(order_.begin(), order_.end(), std::uint32_t{0});
+  if (!is_scaled && !by_norm) return;
+  std::vector<PlacedRow> rows(static_cast<std::size_t>(rows_));
+  std::vector<float> squares(is_scaled && by_norm ? rows.size() : 0);
+  PlacedRow* const all_rows = rows.data();
+  std::vector<float> floats(static_cast<std::size_t>(d_ * threads));
+  float* const all_floats = floats.data();
+  std::vector<double> values(static_cast<std::size_t>(d_ * threads));
+  double* const all_values = values.data();
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int thread = 0; thread < threads; ++thread) {
+    const DefaultFloatEnvironment environment;
+    const RowReader reader(base, metric_, format_.center, isa, all_floats + d_ * thread);
+    double* const own_values = all_values + d_ * thread;
+    for (std::int64_t row = rows_ * thread / threads; row < rows_ * (thread + 1) / threads; ++row) {
+      reader.read(row, own_values);
+      const double norm = by_norm ? sum_of_squares(own_values, d_) : 0.0;
+      if (!squares.empty()) squares[static_cast<std::size_t>(row)] = static_cast<float>(norm);
+      const double key = is_scaled ? largest_magnitude(own_values, d_) : norm;
+      all_rows[row] = {sortable(key), static_cast<std::uint32_t>(row)};
+    }
+  }
+  std::ranges::sort(rows);
+  std::ranges::transform(rows, order_.begin(), &PlacedRow::row);
+  if (!is_scaled) return;
+  for (std::size_t block = 0; block < blocks_.size(); ++block)
+    blocks_[block].scale = scale_of(
+        value_of(rows[std::min(rows.size(), (block + 1) * static_cast<std::size_t>(kBlockRows)) - 1].key));
+  if (!by_norm) return;
+  for (std::int64_t begin = 0; begin < rows_; begin += kBlockRows) {
+    const auto first = rows.begin() + begin;
+    const auto last = rows.begin() + std::min(rows_, begin + kBlockRows);
+    for (auto at = first; at != last; ++at) at->key = sortable(squares[at->row]);
+    std::sort(first, last);
+  }
+  std::ranges::transform(rows, order_.begin(), &PlacedRow::row);
+}
+
+void RowPlane::set_bias(std::int64_t place, double squares) {
+  bias_[static_cast<std::size_t>(place)] =
+      format_.is_exact ? std::bit_cast<float>(static_cast<std::int32_t>(std::floor(-squares / 2)))
+                       : static_cast<float>(-squares / 2);
+}
+
 PlaneBlock RowPlane::pack_block(TypedView base, std::int64_t number, const Isa& isa, double* values) {
   const DefaultFloatEnvironment environment;
   const std::int64_t begin = number * kBlockRows;
   const std::int64_t end = std::min(rows_, begin + kBlockRows);
   std::vector<float> floats(static_cast<std::size_t>(base.cols));
   const RowReader reader(base, metric_, format_.center, isa, floats.data());
-  PlaneBlock block;
-  if (format_.type != PlaneType::bf16 && !format_.is_exact) {
-    double largest = 0;
-    for (std::int64_t row = begin; row < end; ++row) {
-      reader.read(row, values);
-      largest = std::max(largest, largest_magnitude(values, d_));
-    }
-    block.scale = scale_of(largest);
-  }
+  PlaneBlock block = blocks_[static_cast<std::size_t>(number)];
   std::byte* const bytes = bytes_.data();
   const std::int64_t tiles = row_tiles();
   std::vector<std::byte> packed(static_cast<std::size_t>(tiles * kTileRowBytes));
@@ -255,54 +411,38 @@ PlaneBlock RowPlane::pack_block(TypedView base, std::int64_t number, const Isa& 
   double residual = 0;
   double most_squares = 0;
   const std::int64_t padded_end = panels_of(end) * kPanelRows;
-  for (std::int64_t row = begin; row < padded_end; ++row) {
-    if (row < end) {
-      reader.read(row, values);
+  for (std::int64_t place = begin; place < padded_end; ++place) {
+    double own = format_.is_exact ? kLargestUnits : kInfinity;  // behind the last row
+    if (place < end) {
+      prefetch_row(base.row(row_at(std::min(place + kRowsAhead, end - 1))), base.row_bytes());
+      reader.read(row_at(place), values);
       const PackedSquares squares =
           isa.plane->quantize(format_.type, values, tiles, block.scale, packed.data());
       norm = std::max(norm, squares.values);
       residual = std::max(residual, squares.residual);
       if (!(squares.residual < kInfinity)) residual = kInfinity;
       if (has_bias()) {
-        double own = 0;
-        for (std::int64_t i = 0; i < d_; ++i) own += values[i] * values[i];
+        own = sum_of_squares(values, d_);
         most_squares = std::max(most_squares, own);
-        float& bias = bias_[static_cast<std::size_t>(row)];
-        bias = format_.is_exact ? std::bit_cast<float>(static_cast<std::int32_t>(
-                                      std::floor(-std::min(own, kLargestUnits) / 2)))
-                                : static_cast<float>(-own / 2);
+        if (format_.is_exact) own = std::min(own, kLargestUnits);
       }
     } else {
       std::ranges::fill(packed, std::byte{0});
     }
-    std::byte* out = bytes + row / kTileRows % 2 * kTileBytes + row % kTileRows * kTileRowBytes +
-                     row / kPanelRows * tiles * 2 * kTileBytes;
+    if (has_bias()) set_bias(place, own);
+    std::byte* out = bytes + place / kTileRows % 2 * kTileBytes + place % kTileRows * kTileRowBytes +
+                     place / kPanelRows * tiles * 2 * kTileBytes;
     for (std::int64_t tile = 0; tile < tiles; ++tile, out += 2 * kTileBytes)
       std::memcpy(out, packed.data() + tile * kTileRowBytes, kTileRowBytes);
   }
+  if (has_bias())
+    for (std::int64_t group = begin / kTileRows; group < padded_end / kTileRows; ++group)
+      group_bias_[static_cast<std::size_t>(group)] =
+          largest_bias(bias_.data() + group * kTileRows, format_.is_exact);
   block.norm = norm_range(norm, d_).high;
   block.residual = norm_range(residual, d_).high;
   block.squares = most_squares * kOutward;
   return block;
-}
-
-bool RowPlane::fits_int32(double scale, double query_norm) const {
-  return std::ranges::all_of(blocks_, [&](const PlaneBlock& block) {
-    return query_norm * block.norm + block.squares / 2 <= kLargestUnits * scale * block.scale;
-  });
-}
-
-void RowPlane::copy_bias(std::int64_t row, std::int64_t count, double unit, std::byte* out) const {
-  const float* const bias = bias_.data() + row;
-  if (format_.is_exact || format_.type == PlaneType::bf16) {
-    std::memcpy(out, bias, static_cast<std::size_t>(count) * sizeof(float));
-    return;
-  }
-  const double inverse = 1 / unit;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto units = static_cast<std::int32_t>(std::nearbyint(bias[i] * inverse));
-    std::memcpy(out + i * 4, &units, sizeof(units));
-  }
 }
 
 void PlaneQueries::reserve(std::int64_t queries, std::int64_t d, std::int64_t sample_rows, const Isa& isa) {
@@ -313,7 +453,7 @@ void PlaneQueries::reserve(std::int64_t queries, std::int64_t d, std::int64_t sa
   set_size(row_, row_tiles(PlaneType::bf16, d) * kTileRowBytes);
   set_size(values_, padded_values(PlaneType::s8, d));
   grow(packed_, plane_bytes(PlaneType::bf16, queries, d));
-  grow(bias_, RowPlane::kBlockRows * static_cast<std::int64_t>(sizeof(float)));
+  grow(units_, padded_queries(queries) * static_cast<std::int64_t>(sizeof(float)));
   grow(scratch_, isa.plane->scratch_bytes(queries, row_tiles(PlaneType::bf16, d)));
   grow(groups_, group_bytes(queries, sample_rows));
 }
@@ -323,12 +463,12 @@ std::int64_t PlaneQueries::bytes_for(std::int64_t queries, std::int64_t d, std::
   return group_bytes(queries, sample_rows) + queries * static_cast<std::int64_t>(sizeof(Query)) +
          padded_values(PlaneType::s8, d) * static_cast<std::int64_t>(sizeof(double)) +
          plane_bytes(PlaneType::bf16, queries, d) + row_tiles(PlaneType::bf16, d) * kTileRowBytes +
-         RowPlane::kBlockRows * static_cast<std::int64_t>(sizeof(float)) +
+         padded_queries(queries) * static_cast<std::int64_t>(sizeof(float)) +
          isa.plane->scratch_bytes(queries, row_tiles(PlaneType::bf16, d));
 }
 
 std::size_t PlaneQueries::bytes() const {
-  return bytes_of(queries_) + bytes_of(values_) + bytes_of(row_) + packed_.bytes() + bias_.bytes() +
+  return bytes_of(queries_) + bytes_of(values_) + bytes_of(row_) + packed_.bytes() + units_.bytes() +
          scratch_.bytes() + groups_.bytes();
 }
 
@@ -337,12 +477,12 @@ bool PlaneQueries::begin(const RowPlane& plane, Metric metric, const Isa& isa,
   const PlaneFormat& format = plane.format();
   const std::int64_t d = queries.cols;
   const bool is_bf16 = format.type == PlaneType::bf16;
+  is_exact_ = format.is_exact;
   isa_ = &isa;
   type_ = format.type;
   n_queries_ = queries.rows;
   has_bias_ = plane.has_bias();
   error_factor_ = error_factor;
-  scale_ = 1;
   // Each value goes through at most as many roundings as the row has values, in whichever order; they are
   // counted twice as large as they are.
   const std::int64_t width = padded_values(format.type, d);
@@ -358,14 +498,6 @@ bool PlaneQueries::begin(const RowPlane& plane, Metric metric, const Isa& isa,
           is_centered ? static_cast<double>(row[i]) - format.center[static_cast<std::size_t>(i)] : row[i];
     std::fill(values_.begin() + d, values_.begin() + width, 0.0);
   };
-  if (!is_bf16 && !format.is_exact) {
-    double largest = 0;
-    for (std::int64_t q = 0; q < queries.rows; ++q) {
-      load(q);
-      largest = std::max(largest, largest_magnitude(values_.data(), d));
-    }
-    scale_ = scale_of(largest);
-  }
   const double center_norm =
       format.center.empty()
           ? 0.0
@@ -376,13 +508,11 @@ bool PlaneQueries::begin(const RowPlane& plane, Metric metric, const Isa& isa,
     Query& query = queries_[static_cast<std::size_t>(q)];
     const float* const row = queries.row(q);
     load(q);
+    query.scale = is_scaled() ? scale_of(largest_magnitude(values_.data(), d)) : 1.0;
     const PackedSquares squares =
-        isa.plane->quantize(type_, values_.data(), plane.row_tiles(), scale_, row_.data());
+        isa.plane->quantize(type_, values_.data(), plane.row_tiles(), query.scale, row_.data());
     if (format.is_exact && squares.residual > 0) return false;
-    double own = 0;
-    for (std::int64_t i = 0; i < d; ++i)
-      own += values_[static_cast<std::size_t>(i)] * values_[static_cast<std::size_t>(i)];
-    query.norm = norm_range(own, d).high;
+    query.norm = norm_range(sum_of_squares(values_.data(), d), d).high;
     query.residual = norm_range(squares.residual, d).high;
     query.packed_norm = norm_range(squares.values, d).high;
     query.offset = 0;
@@ -403,8 +533,8 @@ bool PlaneQueries::begin(const RowPlane& plane, Metric metric, const Isa& isa,
 }
 
 bool PlaneQueries::fits(const RowPlane& plane) const {
-  if (!(largest_norm_ * plane.maxima().norm <= kLargestProduct)) return false;
-  return type_ == PlaneType::bf16 || plane.fits_int32(scale_, largest_norm_);
+  if (!is_exact_) return largest_norm_ * plane.maxima().norm <= kLargestProduct;
+  return largest_norm_ * plane.maxima().norm + plane.maxima().squares / 2 <= kLargestUnits;
 }
 
 void PlaneQueries::pack(std::int64_t query, const std::byte* row, std::int64_t row_tiles) {
@@ -422,10 +552,7 @@ double PlaneQueries::error(std::int64_t q, const PlaneBlock& block) const {
   const double lost = query.norm * block.residual + query.residual * block.norm;
   const double half_squares = block.squares / 2;
   double summed = gamma_ * (query.packed_norm * block.norm + half_squares) + underflow_;
-  if (type_ == PlaneType::bf16)
-    summed += kFloatRounding * half_squares;
-  else if (has_bias_)
-    summed += unit(block);  // half of it is what the bias is rounded by
+  if (has_bias_) summed += is_exact_ ? 1.0 : kFloatRounding * half_squares;  // the bias' own rounding
   return (lost + summed + query.offset_error) * kOutward * error_factor_;
 }
 
@@ -437,10 +564,14 @@ PlaneTile PlaneQueries::tile_of(const RowPlane& plane, std::int64_t begin, std::
   tile.n_queries = n_queries_;
   tile.rows = plane.panel(begin);
   tile.n_rows = end - begin;
-  tile.unit = type_ == PlaneType::bf16 ? 1.0 : unit(plane.block_of(begin));
-  if (has_bias_) {
-    plane.copy_bias(begin, end - begin, tile.unit, bias_.data());
-    tile.bias = bias_.data();
+  tile.bias = plane.bias(begin);
+  tile.group_bias = plane.group_bias(begin);
+  if (is_scaled()) {
+    const double row_scale = plane.block_of(begin).scale;
+    auto* const units = units_.as<float>().data;
+    for (std::int64_t q = 0; q < n_queries_; ++q)
+      units[q] = static_cast<float>(queries_[static_cast<std::size_t>(q)].scale * row_scale);
+    tile.units = units;
   }
   tile.scratch = scratch_.data();
   return tile;
@@ -461,12 +592,21 @@ void PlaneQueries::kth_scores(const RowPlane& plane, std::int64_t k, float* scor
   const std::int64_t columns = padded_queries(n_queries_);
   // Half panels leave columns that no tile fills.
   std::fill_n(groups, columns * (plane.rows() / kTileRows), 0.0f);
+  std::vector<float> errors(static_cast<std::size_t>(n_queries_));
   for (std::int64_t begin = 0; begin < plane.rows(); begin += RowPlane::kBlockRows) {
-    PlaneTile tile = tile_of(plane, begin, std::min(plane.rows(), begin + RowPlane::kBlockRows));
+    const std::int64_t end = std::min(plane.rows(), begin + RowPlane::kBlockRows);
+    PlaneTile tile = tile_of(plane, begin, end);
     tile.group_maxima = groups + begin / kTileRows * columns;
     isa_->plane->run(tile, nothing);
+    for (std::int64_t q = 0; q < n_queries_; ++q)
+      errors[static_cast<std::size_t>(q)] = round_up(error(q, plane.block_of(begin)));
+    for (std::int64_t group = begin / kTileRows; group < end / kTileRows; ++group)
+      for (std::int64_t q = 0; q < n_queries_; ++q)
+        groups[group * columns + q] -= errors[static_cast<std::size_t>(q)];
   }
   isa_->plane->kth_largest(groups, plane.rows() / kTileRows, columns, k, scores);
+  for (std::int64_t q = 0; q < n_queries_; ++q)
+    scores[q] = round_down(scores[q] - std::abs(scores[q]) * 2 * kFloatRounding - kSmallestNormalFloat);
 }
 
 }  // namespace mpishards::kernels::cpu

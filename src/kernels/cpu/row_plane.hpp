@@ -29,11 +29,18 @@ struct PlaneFormat {
   std::vector<float> center;  // subtracted from rows (cosine: of length one); empty where is_exact
 };
 
+/// How a plane orders its rows.
+enum class RowOrder : std::uint8_t {
+  by_bound,  // those that one scale holds as well beside each other: of scaled bytes by the largest value
+  by_norm,   // the same; then rows of one bias beside each other, for the coarse test of 16 at a time
+};
+
 /// A base again in a narrow type, in the order that tiles are loaded: what is screened in place of the rows.
 ///
 /// The plane holds x' = x - center (l2, ip) or x/|x| - center (cosine), rounded. What that loses is known for
-/// each block of rows, and is part of the bound of every screened score.
-/// @par Memory  2 (bf16) or 1 bytes a value in whole tiles, and 4 a row
+/// each block of rows, and is part of the bound of every screened score. Rows have places of their own in a
+/// plane, so that those of a block are alike: bounds are as wide as the worst row of a block.
+/// @par Memory  2 (bf16) or 1 bytes a value in whole tiles, and 9 a row
 class RowPlane {
  public:
   static constexpr std::int64_t kBlockRows = 2048;
@@ -43,11 +50,12 @@ class RowPlane {
   ///
   /// The plane is empty where it would prove nothing: norms beyond float32's range.
   /// @pre isa.plane != nullptr
-  /// @par Cost  reads all rows once, for scaled bytes twice; once more where only a sample of them was of
-  /// bytes
+  /// @par Cost  reads all rows twice; twice more where only a sample of them was of
+  /// bytes; sorts their places
   void build(TypedView base, Metric metric, std::optional<PlaneType> type, const Isa& isa, int threads);
   /// The same in a given format.
-  void build_as(TypedView base, Metric metric, const PlaneFormat& format, const Isa& isa, int threads);
+  void build_as(TypedView base, Metric metric, const PlaneFormat& format, RowOrder order, const Isa& isa,
+                int threads);
   void clear() { rows_ = 0; }
 
   bool is_empty() const { return rows_ == 0; }
@@ -56,37 +64,49 @@ class RowPlane {
   const PlaneFormat& format() const { return format_; }
   std::int64_t row_tiles() const { return cpu::row_tiles(format_.type, d_); }
 
-  /// @param row  a multiple of kPanelRows
-  const std::byte* panel(std::int64_t row) const {
-    return bytes_.data() + row / kPanelRows * row_tiles() * 2 * kTileBytes;
+  /// The row of the base at a place.
+  std::int64_t row_at(std::int64_t place) const { return order_[static_cast<std::size_t>(place)]; }
+
+  /// @param place  a multiple of kPanelRows
+  const std::byte* panel(std::int64_t place) const {
+    return bytes_.data() + place / kPanelRows * row_tiles() * 2 * kTileBytes;
   }
-  const PlaneBlock& block_of(std::int64_t row) const {
-    return blocks_[static_cast<std::size_t>(row / kBlockRows)];
+  const PlaneBlock& block_of(std::int64_t place) const {
+    return blocks_[static_cast<std::size_t>(place / kBlockRows)];
   }
-  /// False where a sum of such a product of norms, in units of `scale`, may not fit into 32 bits.
-  bool fits_int32(double scale, double query_norm) const;
   /// Over all blocks.
   const PlaneBlock& maxima() const { return maxima_; }
-  /// Bias of rows [row, row + count) in units: floats for bf16, else int32; to be multiplied by `unit`.
-  void copy_bias(std::int64_t row, std::int64_t count, double unit, std::byte* out) const;
+
   bool has_bias() const { return metric_ == Metric::l2; }
+  /// From a place on: -|x'|^2/2, a float each, or an int32 rounded down where the plane is exact; as small as
+  /// can be behind the last row. Null for other metrics.
+  const void* bias(std::int64_t place) const { return has_bias() ? bias_.data() + place : nullptr; }
+  /// The same, the largest of each 16. @param place  a multiple of kTileRows
+  const void* group_bias(std::int64_t place) const {
+    return has_bias() ? group_bias_.data() + place / kTileRows : nullptr;
+  }
 
   std::size_t bytes() const {
-    return bytes_.bytes() + bias_.capacity() * sizeof(float) + blocks_.capacity() * sizeof(PlaneBlock) +
-           format_.center.capacity() * sizeof(float);
+    return bytes_.bytes() + order_.capacity() * sizeof(std::uint32_t) +
+           (bias_.capacity() + group_bias_.capacity() + format_.center.capacity()) * sizeof(float) +
+           blocks_.capacity() * sizeof(PlaneBlock);
   }
-  /// At most, whatever the format.
+  /// At most, whatever the format; with what building takes.
   static std::int64_t bytes_for(std::int64_t rows, std::int64_t d);
 
  private:
+  void sort_places(TypedView base, RowOrder order, const Isa& isa, int threads);
   PlaneBlock pack_block(TypedView base, std::int64_t block, const Isa& isa, double* values);
+  void set_bias(std::int64_t place, double squares);
 
   PlaneFormat format_;
   Metric metric_ = Metric::l2;
   std::int64_t rows_ = 0;
   std::int64_t d_ = 0;
   Matrix bytes_;
-  std::vector<float> bias_;  // -|x'|^2/2; of exact planes the bits of an int32, rounded down
+  std::vector<std::uint32_t> order_;  // place -> row
+  std::vector<float> bias_;           // of exact planes the bits of an int32
+  std::vector<float> group_bias_;
   std::vector<PlaneBlock> blocks_;
   PlaneBlock maxima_;
 };
@@ -94,6 +114,7 @@ class RowPlane {
 /// One thread's chunk of queries, packed as a plane's rows are, and what that proves of its scores.
 ///
 /// A screened score s' of packed values stands for S' = S - offset(query); |s' - S'| <= error(query, block).
+/// Bytes are scaled for each query, and for each block of rows.
 class PlaneQueries {
  public:
   /// @param sample_rows  of the plane that kth_scores will see
@@ -114,13 +135,13 @@ class PlaneQueries {
   double offset(std::int64_t query) const { return queries_[static_cast<std::size_t>(query)].offset; }
   double error(std::int64_t query, const PlaneBlock& block) const;
 
-  /// Screens rows [begin, end) of a plane of the same format. @pre they lie in one block; begin is a multiple
-  /// of kPanelRows @param thresholds  as PlaneTile's
+  /// Screens places [begin, end) of a plane of the same format. @pre they lie in one block; begin is a
+  /// multiple of kPanelRows @param thresholds  as PlaneTile's
   void screen(const RowPlane& plane, std::int64_t begin, std::int64_t end, const float* thresholds,
               CandidateSink& sink);
 
-  /// Finds a screened score a query that k rows of a plane reach, close to the k-th best.
-  /// @pre k <= rows / kTileRows @param[out] scores  one a query
+  /// Finds a value of S' a query that k rows of a plane reach for sure, close to the k-th best of what is
+  /// sure. @pre k <= rows / kTileRows @param[out] scores  one a query
   void kth_scores(const RowPlane& plane, std::int64_t k, float* scores);
   /// What kth_scores keeps.
   static std::int64_t group_bytes(std::int64_t queries, std::int64_t rows) {
@@ -134,18 +155,19 @@ class PlaneQueries {
     double packed_norm = 0;
     double offset = 0;
     double offset_error = 0;
+    double scale = 1;  // of one unit of the packed query
   };
 
   void pack(std::int64_t query, const std::byte* row, std::int64_t row_tiles);
   PlaneTile tile_of(const RowPlane& plane, std::int64_t begin, std::int64_t end);
-  double unit(const PlaneBlock& block) const { return scale_ * block.scale; }
+  bool is_scaled() const { return type_ == PlaneType::s8 && !is_exact_; }
 
   const Isa* isa_ = nullptr;
   std::int64_t n_queries_ = 0;
   PlaneType type_ = PlaneType::bf16;
   bool has_bias_ = false;
+  bool is_exact_ = false;    // the plane, and these queries
   double largest_norm_ = 0;  // of the packed queries
-  double scale_ = 1;         // of one unit of the packed queries
   double gamma_ = 0;         // of the sums of products and bias, relative to norms
   double underflow_ = 0;     // of the sums
   double error_factor_ = 1;
@@ -153,7 +175,7 @@ class PlaneQueries {
   std::vector<double> values_;
   std::vector<std::byte> row_;  // one packed query
   Matrix packed_;
-  Matrix bias_;
+  Matrix units_;  // floats, one a query
   Matrix scratch_;
   Matrix groups_;
 };

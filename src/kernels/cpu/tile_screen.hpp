@@ -37,11 +37,12 @@ struct RowSet {
 /// One thread's screen of one chunk of queries: the packed queries and the tile being screened.
 class TileScreen {
  public:
-  /// Room for tiles of query_tile x base_tile over rows of a type.
-  void reserve(std::int64_t query_tile, std::int64_t base_tile, std::int64_t d, DType dtype, const Isa& isa);
+  /// Room for tiles of query_tile x base_tile over rows of a type. @param with_places  for run_places
+  void reserve(std::int64_t query_tile, std::int64_t base_tile, std::int64_t d, DType dtype, bool with_places,
+               const Isa& isa);
   /// What reserve() takes.
   static std::int64_t bytes_for(std::int64_t query_tile, std::int64_t base_tile, std::int64_t d, DType dtype,
-                                const Isa& isa);
+                                bool with_places, const Isa& isa);
   std::size_t bytes() const;
 
   /// Takes the chunk that the next tiles are screened against. @pre no more queries than reserved
@@ -51,15 +52,21 @@ class TileScreen {
   /// @pre end - begin is no more than the base_tile reserved
   void run(const RowSet& set, std::int64_t begin, std::int64_t end, const float* thresholds,
            CandidateSink& sink);
+  /// The same of the rows that are at these places of the set's plane.
+  void run_places(const RowSet& set, std::int64_t begin, std::int64_t end, const float* thresholds,
+                  CandidateSink& sink);
 
  private:
+  void run_floats(const float* rows, const float* scale, const float* bias, std::int64_t count,
+                  const float* thresholds, CandidateSink& sink);
   const float* floats(const RowSet& set, std::int64_t begin, std::int64_t end);
 
   const Isa* isa_ = nullptr;
   MatrixView<const float> queries_;
   AlignedFloats packed_queries_;
   AlignedFloats scratch_;
-  std::vector<float> tile_floats_;  // base rows of other types
+  std::vector<float> tile_floats_;  // base rows of other types, or at places
+  std::vector<float> place_norms_;  // scale or bias of rows at places
 };
 
 }  // namespace mpishards::kernels::cpu
