@@ -257,7 +257,7 @@ MPISHARDS_AMX __attribute__((noinline)) void keep_maxima(Run<kSums>& run, const 
   auto best = scores_of<kSums>(tile.sums, bias[0], units);
   for (std::int64_t row = 1; row < kTileRows; ++row)
     best = larger_of(best, scores_of<kSums>(tile.sums + row * kTileRowBytes, bias[row], units));
-  _mm512_storeu_ps(run.tile.group_maxima + group * padded_queries(run.tile.n_queries) + tile.first_query,
+  _mm512_storeu_ps(run.tile.group_maxima + tile.first_query * run.tile.groups + group * kTileRows,
                    as_floats(best));
 }
 
@@ -540,33 +540,29 @@ void screen(const PlaneTile& tile, CandidateSink& sink) {
     screen_as<PlaneType::s8, Sums::integers>(tile, sink);
 }
 
-MPISHARDS_AMX void kth_largest(const float* values, std::int64_t rows, std::int64_t columns, std::int64_t k,
-                               float* out) {
+MPISHARDS_AMX void kth_largest(const float* values, std::int64_t rows, std::int64_t k, float* out) {
   constexpr int kHalvings = 14;
   const __m512i enough = _mm512_set1_epi32(static_cast<int>(k));
-  for (std::int64_t column = 0; column < columns; column += kTileRows) {
-    const float* const first = values + column;
-    __m512 low = _mm512_loadu_ps(first);
-    __m512 high = low;
-    for (std::int64_t row = 1; row < rows; ++row) {
-      const __m512 value = _mm512_loadu_ps(first + row * columns);
-      low = _mm512_min_ps(low, value);
-      high = _mm512_max_ps(high, value);
-    }
-    for (int step = 0; step < kHalvings; ++step) {
-      const __m512 middle = _mm512_fmadd_ps(_mm512_sub_ps(high, low), _mm512_set1_ps(0.5f), low);
-      __m512i count = _mm512_setzero_si512();
-      for (std::int64_t row = 0; row < rows; ++row) {
-        const __mmask16 reach =
-            _mm512_cmp_ps_mask(_mm512_loadu_ps(first + row * columns), middle, _CMP_GE_OQ);
-        count = _mm512_mask_add_epi32(count, reach, count, _mm512_set1_epi32(1));
-      }
-      const __mmask16 is_reached = _mm512_cmpge_epi32_mask(count, enough);
-      low = _mm512_mask_mov_ps(low, is_reached, middle);
-      high = _mm512_mask_mov_ps(middle, is_reached, high);
-    }
-    _mm512_storeu_ps(out + column, low);
+  __m512 low = _mm512_loadu_ps(values);
+  __m512 high = low;
+  for (std::int64_t row = 1; row < rows; ++row) {
+    const __m512 value = _mm512_loadu_ps(values + row * kTileRows);
+    low = _mm512_min_ps(low, value);
+    high = _mm512_max_ps(high, value);
   }
+  for (int step = 0; step < kHalvings; ++step) {
+    const __m512 middle = _mm512_fmadd_ps(_mm512_sub_ps(high, low), _mm512_set1_ps(0.5f), low);
+    __m512i count = _mm512_setzero_si512();
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const __mmask16 reach =
+          _mm512_cmp_ps_mask(_mm512_loadu_ps(values + row * kTileRows), middle, _CMP_GE_OQ);
+      count = _mm512_mask_add_epi32(count, reach, count, _mm512_set1_epi32(1));
+    }
+    const __mmask16 is_reached = _mm512_cmpge_epi32_mask(count, enough);
+    low = _mm512_mask_mov_ps(low, is_reached, middle);
+    high = _mm512_mask_mov_ps(middle, is_reached, high);
+  }
+  _mm512_storeu_ps(out, low);
 }
 
 }  // namespace mpishards::kernels::cpu::amx

@@ -22,7 +22,7 @@ std::int64_t scratch_bytes(std::int64_t n_queries, std::int64_t row_tiles);
 /// of rows stays in L1 while all queries of the chunk, in L2, pass over it.
 void screen(const PlaneTile& tile, CandidateSink& sink);
 
-void kth_largest(const float* values, std::int64_t rows, std::int64_t columns, std::int64_t k, float* out);
+void kth_largest(const float* values, std::int64_t rows, std::int64_t k, float* out);
 
 inline constexpr PlaneScreen kPlaneScreen = {"own tiles of bfloat16 or bytes", quantize, scratch_bytes,
                                              screen, kth_largest};

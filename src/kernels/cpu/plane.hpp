@@ -59,9 +59,10 @@ struct PlaneTile {
   const void* bias = nullptr;        // one float a row, or int32 where bytes have no units; null: zeros
   const void* group_bias = nullptr;  // the largest of each 16 rows; null where `bias` is
   const float* units = nullptr;      // of scaled bytes, one a query up to padded_queries(); null: ones
-  // Null: hits are reported. Else nothing is: the best score of each 16 rows goes here, groups x
-  // padded_queries(); of the last rows only if they are 16.
+  // Null: hits are reported. Else nothing is: the best score of each 16 rows goes here, for 16 queries beside
+  // each other, `groups` times for these before the next 16 queries; of the last rows only if they are 16.
   float* group_maxima = nullptr;
+  std::int64_t groups = 0;
   // One a query, those behind the last one infinite up to padded_queries(); the sink may raise them.
   const float* thresholds = nullptr;
   std::byte* scratch = nullptr;  // scratch_bytes() of them, 64-byte aligned
@@ -84,10 +85,9 @@ struct PlaneScreen {
                             std::byte* bytes);
   std::int64_t (*scratch_bytes)(std::int64_t n_queries, std::int64_t row_tiles);
   void (*run)(const PlaneTile& tile, CandidateSink& sink);
-  /// For each column a value that at least k of its rows reach, close to the k-th largest.
-  /// @param values  rows x columns; columns is a multiple of 16, k <= rows
-  void (*kth_largest)(const float* values, std::int64_t rows, std::int64_t columns, std::int64_t k,
-                      float* out);
+  /// For each of 16 columns a value that at least k of its rows reach, close to the k-th largest.
+  /// @param values  rows x 16; k <= rows
+  void (*kth_largest)(const float* values, std::int64_t rows, std::int64_t k, float* out);
 };
 
 }  // namespace mpishards::kernels::cpu

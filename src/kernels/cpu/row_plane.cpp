@@ -293,7 +293,8 @@ void PlaneBlock::include(const PlaneBlock& other) {
 std::int64_t RowPlane::bytes_for(std::int64_t rows, std::int64_t d) {
   const std::int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
   const std::int64_t padded = panels_of(rows) * kPanelRows;
-  const auto per_row = static_cast<std::int64_t>(sizeof(float) + sizeof(std::uint32_t) + sizeof(PlacedRow));
+  const auto per_row =
+      static_cast<std::int64_t>(2 * sizeof(float) + sizeof(std::uint32_t) + sizeof(PlacedRow));
   return plane_bytes(PlaneType::bf16, rows, d) + padded * per_row +
          (padded / kTileRows + d) * static_cast<std::int64_t>(sizeof(float)) +
          blocks * static_cast<std::int64_t>(sizeof(PlaneBlock));
@@ -450,6 +451,7 @@ void PlaneQueries::reserve(std::int64_t queries, std::int64_t d, std::int64_t sa
     if (static_cast<std::int64_t>(memory.bytes()) < bytes) memory = Matrix(DType::u8, 1, bytes);
   };
   set_size(queries_, queries);
+  set_size(errors_, padded_queries(queries));
   set_size(row_, row_tiles(PlaneType::bf16, d) * kTileRowBytes);
   set_size(values_, padded_values(PlaneType::s8, d));
   grow(packed_, plane_bytes(PlaneType::bf16, queries, d));
@@ -461,6 +463,7 @@ void PlaneQueries::reserve(std::int64_t queries, std::int64_t d, std::int64_t sa
 std::int64_t PlaneQueries::bytes_for(std::int64_t queries, std::int64_t d, std::int64_t sample_rows,
                                      const Isa& isa) {
   return group_bytes(queries, sample_rows) + queries * static_cast<std::int64_t>(sizeof(Query)) +
+         padded_queries(queries) * static_cast<std::int64_t>(sizeof(float)) +
          padded_values(PlaneType::s8, d) * static_cast<std::int64_t>(sizeof(double)) +
          plane_bytes(PlaneType::bf16, queries, d) + row_tiles(PlaneType::bf16, d) * kTileRowBytes +
          padded_queries(queries) * static_cast<std::int64_t>(sizeof(float)) +
@@ -468,8 +471,8 @@ std::int64_t PlaneQueries::bytes_for(std::int64_t queries, std::int64_t d, std::
 }
 
 std::size_t PlaneQueries::bytes() const {
-  return bytes_of(queries_) + bytes_of(values_) + bytes_of(row_) + packed_.bytes() + units_.bytes() +
-         scratch_.bytes() + groups_.bytes();
+  return bytes_of(queries_) + bytes_of(errors_) + bytes_of(values_) + bytes_of(row_) + packed_.bytes() +
+         units_.bytes() + scratch_.bytes() + groups_.bytes();
 }
 
 bool PlaneQueries::begin(const RowPlane& plane, Metric metric, const Isa& isa,
@@ -589,22 +592,26 @@ void PlaneQueries::kth_scores(const RowPlane& plane, std::int64_t k, float* scor
     void add(std::int64_t, std::int64_t, float) override {}
   } nothing;
   auto* const groups = reinterpret_cast<float*>(groups_.data());
-  const std::int64_t columns = padded_queries(n_queries_);
+  const std::int64_t n_groups = plane.rows() / kTileRows;
+  const std::int64_t query_tiles = padded_queries(n_queries_) / kTileRows;
   // Half panels leave columns that no tile fills.
-  std::fill_n(groups, columns * (plane.rows() / kTileRows), 0.0f);
-  std::vector<float> errors(static_cast<std::size_t>(n_queries_));
+  std::fill_n(groups, query_tiles * n_groups * kTileRows, 0.0f);
   for (std::int64_t begin = 0; begin < plane.rows(); begin += RowPlane::kBlockRows) {
     const std::int64_t end = std::min(plane.rows(), begin + RowPlane::kBlockRows);
     PlaneTile tile = tile_of(plane, begin, end);
-    tile.group_maxima = groups + begin / kTileRows * columns;
+    tile.group_maxima = groups + begin;
+    tile.groups = n_groups;
     isa_->plane->run(tile, nothing);
     for (std::int64_t q = 0; q < n_queries_; ++q)
-      errors[static_cast<std::size_t>(q)] = round_up(error(q, plane.block_of(begin)));
-    for (std::int64_t group = begin / kTileRows; group < end / kTileRows; ++group)
-      for (std::int64_t q = 0; q < n_queries_; ++q)
-        groups[group * columns + q] -= errors[static_cast<std::size_t>(q)];
+      errors_[static_cast<std::size_t>(q)] = round_up(error(q, plane.block_of(begin)));
+    for (std::int64_t q = 0; q < query_tiles; ++q)
+      for (std::int64_t group = begin / kTileRows; group < end / kTileRows; ++group)
+        for (std::int64_t lane = 0; lane < kTileRows; ++lane)
+          groups[(q * n_groups + group) * kTileRows + lane] -=
+              errors_[static_cast<std::size_t>(q * kTileRows + lane)];
   }
-  isa_->plane->kth_largest(groups, plane.rows() / kTileRows, columns, k, scores);
+  for (std::int64_t q = 0; q < query_tiles; ++q)
+    isa_->plane->kth_largest(groups + q * n_groups * kTileRows, n_groups, k, scores + q * kTileRows);
   for (std::int64_t q = 0; q < n_queries_; ++q)
     scores[q] = round_down(scores[q] - std::abs(scores[q]) * 2 * kFloatRounding - kSmallestNormalFloat);
 }

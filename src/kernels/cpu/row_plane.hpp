@@ -141,7 +141,7 @@ class PlaneQueries {
               CandidateSink& sink);
 
   /// Finds a value of S' a query that k rows of a plane reach for sure, close to the k-th best of what is
-  /// sure. @pre k <= rows / kTileRows @param[out] scores  one a query
+  /// sure. @pre k <= rows / kTileRows @param[out] scores  padded_queries() of them
   void kth_scores(const RowPlane& plane, std::int64_t k, float* scores);
   /// What kth_scores keeps.
   static std::int64_t group_bytes(std::int64_t queries, std::int64_t rows) {
@@ -172,6 +172,7 @@ class PlaneQueries {
   double underflow_ = 0;     // of the sums
   double error_factor_ = 1;
   std::vector<Query> queries_;
+  std::vector<float> errors_;  // one a query, of the block at hand
   std::vector<double> values_;
   std::vector<std::byte> row_;  // one packed query
   Matrix packed_;
