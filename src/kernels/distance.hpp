@@ -65,7 +65,8 @@ inline void byte_products(const float* weights, const std::byte* bytes, std::int
 template <class Byte>
 std::int64_t byte_dot_product(const std::byte* a, const std::byte* b, std::int64_t d) {
   std::int64_t sum = 0;
-  for (std::int64_t i = 0; i < d; ++i) sum += static_cast<Byte>(a[i]) * static_cast<Byte>(b[i]);
+  for (std::int64_t i = 0; i < d; ++i)
+    sum += static_cast<std::int64_t>(static_cast<Byte>(a[i])) * static_cast<Byte>(b[i]);
   return sum;
 }
 template <class Byte>
@@ -73,7 +74,7 @@ std::int64_t byte_l2_squared(const std::byte* a, const std::byte* b, std::int64_
   std::int64_t sum = 0;
   for (std::int64_t i = 0; i < d; ++i) {
     const int difference = static_cast<Byte>(a[i]) - static_cast<Byte>(b[i]);
-    sum += difference * difference;
+    sum += static_cast<std::int64_t>(difference) * difference;
   }
   return sum;
 }

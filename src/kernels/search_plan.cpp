@@ -32,7 +32,7 @@ std::int64_t clamp(std::int64_t value, std::int64_t low, std::int64_t high) {
 /// A plane's bounds are wide: more candidates are near its thresholds.
 std::int64_t plane_candidate_room(std::int64_t k) {
   constexpr std::int64_t kManyNeighbors = 256;
-  return k <= kManyNeighbors ? std::max<std::int64_t>(2048, 16 * k) : candidate_room(k);
+  return k <= kManyNeighbors ? std::max<std::int64_t>(512, 12 * k) : candidate_room(k);
 }
 
 /// Rows whose groups seed the thresholds: a 64th of the work, and two groups for each neighbor.

@@ -2,8 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <random>
+#include <vector>
 
 #include "flat_support.hpp"
 #include "kernels/cpu/isa.hpp"
@@ -25,6 +31,72 @@ TEST(Distance, has_the_same_bits_in_every_instruction_set) {
                   std::bit_cast<std::uint64_t>(l2_squared(a.data(), b.data(), d)))
             << isa.name << " d " << d;
       }
+  }
+}
+
+/// Sums of bytes beside the defined sums of the same values as floats.
+template <class Byte>
+void expect_sums_of_bytes(const cpu::Isa& isa, const cpu::Isa::ByteSums& sums, const std::vector<Byte>& a,
+                          const std::vector<Byte>& b) {
+  const auto d = static_cast<std::int64_t>(a.size());
+  const std::vector<float> a_floats(a.begin(), a.end());
+  const std::vector<float> b_floats(b.begin(), b.end());
+  const auto* const a_bytes = reinterpret_cast<const std::byte*>(a.data());
+  const auto* const b_bytes = reinterpret_cast<const std::byte*>(b.data());
+  EXPECT_EQ(static_cast<double>(sums.dot_product(a_bytes, b_bytes, d)),
+            dot_product(a_floats.data(), b_floats.data(), d))
+      << isa.name << " d " << d;
+  EXPECT_EQ(static_cast<double>(sums.l2_squared(a_bytes, b_bytes, d)),
+            l2_squared(a_floats.data(), b_floats.data(), d))
+      << isa.name << " d " << d;
+}
+
+TEST(Distance, of_bytes_is_the_defined_sum_in_every_instruction_set) {
+  std::mt19937 random(5);
+  for (const cpu::Isa& isa : cpu::isa_registry()) {
+    if (!isa.is_supported()) continue;
+    for (std::size_t d = 1; d < 100; ++d) {
+      std::vector<std::uint8_t> a(d);
+      std::vector<std::uint8_t> b(d);
+      for (std::size_t i = 0; i < d; ++i) {
+        a[i] = static_cast<std::uint8_t>(random());
+        b[i] = static_cast<std::uint8_t>(random());
+      }
+      expect_sums_of_bytes(isa, isa.u8_sums, a, b);
+      expect_sums_of_bytes(isa, isa.i8_sums, std::vector<std::int8_t>(a.begin(), a.end()),
+                           std::vector<std::int8_t>(b.begin(), b.end()));
+    }
+    // Beyond what 32 bits hold, in one lane and in all.
+    constexpr std::size_t kLong = 1'000'003;
+    expect_sums_of_bytes(isa, isa.u8_sums, std::vector<std::uint8_t>(kLong, 255),
+                         std::vector<std::uint8_t>(kLong, 255));
+    expect_sums_of_bytes(isa, isa.u8_sums, std::vector<std::uint8_t>(kLong, 255),
+                         std::vector<std::uint8_t>(kLong, 0));
+    expect_sums_of_bytes(isa, isa.i8_sums, std::vector<std::int8_t>(kLong, -128),
+                         std::vector<std::int8_t>(kLong, 127));
+  }
+}
+
+TEST(KthLargest, is_reached_by_k_values_and_by_few_more) {
+  constexpr float kLowest = -std::numeric_limits<float>::infinity();
+  for (const cpu::Isa& isa : cpu::isa_registry()) {
+    if (!isa.is_supported()) continue;
+    for (const std::int64_t count : {1, 15, 16, 17, 200, 1000})
+      for (const std::int64_t k : {std::int64_t{1}, count / 2 + 1, count})
+        for (const bool has_unbounded : {false, true}) {
+          auto values = normal_vectors(count, 1, static_cast<unsigned>(count));
+          if (has_unbounded)
+            for (std::size_t i = 0; i < values.size(); i += 3) values[i] = kLowest;
+          auto sorted = values;
+          std::ranges::sort(sorted, std::greater<>());
+          const float exact = sorted[static_cast<std::size_t>(k - 1)];
+          const float found = isa.kth_largest(values.data(), count, k);
+          EXPECT_GE(std::ranges::count_if(sorted, [found](float value) { return value >= found; }), k)
+              << isa.name << " k " << k << " of " << count;
+          EXPECT_TRUE(found == exact || found >= exact - 1e-3f) << isa.name << " k " << k << " of " << count;
+        }
+    std::vector<float> equal(40, 0.5f);
+    EXPECT_EQ(isa.kth_largest(equal.data(), 40, 7), 0.5f) << isa.name;
   }
 }
 

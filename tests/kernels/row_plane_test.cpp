@@ -125,6 +125,15 @@ TEST_P(PlaneBound, holds_among_zero_and_equal_vectors) {
   expect_holds(std::vector<float>(50 * 9, 0.3f), std::vector<float>(4 * 9, 0.3f), 9);
 }
 
+TEST_P(PlaneBound, holds_where_sums_of_bytes_would_not_fit) {
+  constexpr std::int64_t kLong = 140'000;  // 127^2 times that is more than 2^31
+  std::vector<float> base(4 * kLong, 0.7f);
+  std::fill(base.begin() + 2 * kLong, base.end(), -0.7f);
+  const std::vector<float> query(kLong, 0.7f);
+  for (const PlaneType type : kTypes)
+    EXPECT_LE(check_bound(base, query, kLong, GetParam(), type).worst_share, 1.0) << int(type);
+}
+
 TEST_P(PlaneBound, claims_nothing_where_float32_overflows) {
   const auto base = normal_vectors(20, 16, 9, 0, 1e30f);
   const auto queries = normal_vectors(5, 16, 10, 0, 1e30f);
@@ -245,6 +254,15 @@ TEST_P(PlaneSearch, is_exact_where_the_plane_proves_too_little) {
       EXPECT_EQ(counters.widened, 20);
     }
     EXPECT_EQ(counters.certified + counters.widened, 20);
+    // One row far off must not widen the bounds of the others.
+    base[7 * 24 + 7] = 1e7f;  // not in the sample for the mean
+    settings.overrides.base_tile = 512;
+    SearchCounters with_spike;
+    const TopK again =
+        search_typed(view_of(base, 24), queries, 10, GetParam(), settings, {}, {}, &with_spike);
+    expect_answer(again, oracle::search(base, queries, 24, 10, measure_of(GetParam())), "and a spike");
+    EXPECT_LE(with_spike.reranked, counters.reranked * 6 / 5);
+    base[7 * 24 + 7] = 0;
   }
 }
 

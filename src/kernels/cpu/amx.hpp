@@ -15,11 +15,12 @@ PackedSquares quantize(PlaneType type, const double* values, std::int64_t row_ti
 
 std::int64_t scratch_bytes(std::int64_t n_queries, std::int64_t row_tiles);
 
-/// 32 rows x 32 queries at a time in four accumulators that begin with the rows' bias.
+/// 32 rows x 32 queries at a time in four registers of sums; rows of one or two tiles 16 x 32 at a time, by
+/// queries that stay in registers.
 ///
-/// A tile's rows are base rows and its columns queries, so that a row's scores are compared with 16
-/// thresholds by one instruction; that work on one block lies between the products of the next one. A strip
-/// of rows stays in L1 while all queries of the chunk, in L2, pass over it.
+/// A tile's rows are base rows and its columns queries, so that the largest sums of 16 rows are found, and
+/// compared with 16 thresholds, without any work across lanes; that work on one block lies between the
+/// products of the next one. A strip of rows stays in L1 while all queries of the chunk, in L2, pass over it.
 void screen(const PlaneTile& tile, CandidateSink& sink);
 
 void kth_largest(const float* values, std::int64_t rows, std::int64_t k, float* out);

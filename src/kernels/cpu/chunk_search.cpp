@@ -186,8 +186,7 @@ void ChunkSearch::screen_rows(const RowSet& set, std::int64_t begin, std::int64_
   for (std::int64_t tile_begin = begin; tile_begin < end; tile_begin += base_tile_) {
     const std::int64_t tile_end = std::min(end, tile_begin + base_tile_);
     set_tile(set, tile_begin);
-    const RowMaxima maxima =
-        by_place_ ? set.norms->maxima(0, set.rows.rows) : set.norms->maxima(tile_begin, tile_end);
+    const RowMaxima maxima = maxima_of(set, tile_begin, tile_end);
     for (std::int64_t slot = 0; slot < n_selected_; ++slot) {
       const auto query = static_cast<std::size_t>(selected_[static_cast<std::size_t>(slot)]);
       const double error = certificates_[query].error(maxima);
@@ -201,6 +200,12 @@ void ChunkSearch::screen_rows(const RowSet& set, std::int64_t begin, std::int64_
       screen_.run(set, tile_begin, tile_end, thresholds_.data(), *this);
     counters_.distances += n_selected_ * (tile_end - tile_begin);
   }
+}
+
+RowMaxima ChunkSearch::maxima_of(const RowSet& set, std::int64_t begin, std::int64_t end) const {
+  if (!by_place_) return set.norms->maxima(begin, end);
+  if (context_->metric == Metric::cosine) return set.norms->maxima();
+  return {set.plane->row_norm(begin), 0};
 }
 
 double ChunkSearch::screened_cut(std::int64_t query) const {

@@ -92,6 +92,8 @@ class ChunkSearch final : private CandidateSink {
   /// Screens places of one block of the set's plane.
   void screen_plane(const RowSet& set, std::int64_t begin, std::int64_t end);
   void screen_rows(const RowSet& set, std::int64_t begin, std::int64_t end);
+  /// @pre in one block of the plane, where rows come by place
+  RowMaxima maxima_of(const RowSet& set, std::int64_t begin, std::int64_t end) const;
   void leave_plane();
   /// Forgets candidates and answers but keeps what they proved: k rows at least that good exist.
   void keep_thresholds_only();

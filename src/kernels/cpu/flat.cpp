@@ -86,8 +86,7 @@ void FlatIndex::build(TypedView base, RowIds ids, RowLists) {
   check_build(base, ids);
   const DefaultFloatEnvironment environment;
   norms_.build(base, metric_, isa_, threads_);
-  context_ = {
-      metric_, &isa_, {base, &norms_, 1}, ids, norms_.maxima(0, base.rows).norm, overrides_.error_factor};
+  context_ = {metric_, &isa_, {base, &norms_, 1}, ids, norms_.maxima().norm, overrides_.error_factor};
   sample_ = {};
   queries_seen_ = 0;
   is_packed_ = false;

@@ -78,8 +78,7 @@ void IvfIndex::build(TypedView base, RowIds ids, RowLists lists) {
   check_lists(base, lists);
   const DefaultFloatEnvironment environment;
   norms_.build(base, metric_, isa_, threads_);
-  context_ = {
-      metric_, &isa_, {base, &norms_, 1}, ids, norms_.maxima(0, base.rows).norm, overrides_.error_factor};
+  context_ = {metric_, &isa_, {base, &norms_, 1}, ids, norms_.maxima().norm, overrides_.error_factor};
   lists_ = lists;
 }
 

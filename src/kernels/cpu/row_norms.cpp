@@ -25,6 +25,7 @@ void RowNorms::build(TypedView base, Metric metric, const Isa& isa, int threads)
   for (int thread = 0; thread < threads; ++thread)
     for (std::int64_t block = blocks * thread / threads; block < blocks * (thread + 1) / threads; ++block)
       build_block(base, block, isa, all_floats + base.cols * thread);
+  all_ = maxima(0, base.rows);
 }
 
 void RowNorms::build_block(TypedView base, std::int64_t block, const Isa& isa, float* row_floats) {

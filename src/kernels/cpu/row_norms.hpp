@@ -27,6 +27,8 @@ class RowNorms {
     return metric_ == Metric::cosine ? values_.data() + row : nullptr;
   }
 
+  /// Over all rows.
+  const RowMaxima& maxima() const { return all_; }
   /// Over whole blocks, so it may include rows beside [begin, end).
   RowMaxima maxima(std::int64_t begin, std::int64_t end) const;
 
@@ -42,6 +44,7 @@ class RowNorms {
   Metric metric_ = Metric::l2;
   std::vector<float> values_;
   std::vector<RowMaxima> blocks_;
+  RowMaxima all_;
 };
 
 }  // namespace mpishards::kernels::cpu

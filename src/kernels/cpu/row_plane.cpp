@@ -196,7 +196,7 @@ class TypeSample {
     const std::int64_t width = padded_values(PlaneType::s8, d);
     const std::int64_t packed_bytes = row_tiles(PlaneType::bf16, d) * kTileRowBytes;
     std::vector<float> queries(static_cast<std::size_t>(kSampleQueries * d));
-    std::vector<float> floats(static_cast<std::size_t>(2 * threads * d));
+    std::vector<float> floats(static_cast<std::size_t>(d * 2 * threads));
     std::vector<double> values(static_cast<std::size_t>(threads * width), 0.0);
     std::vector<std::byte> bytes(static_cast<std::size_t>(threads * packed_bytes));
     // The centered vector and how each type packs it; differences from what is known of a query change
@@ -204,7 +204,7 @@ class TypeSample {
     const auto load = [&](int thread, std::int64_t row, float* centered, Packing& as_bytes,
                           Packing& as_bf16) {
       double* const own = values.data() + thread * width;
-      const RowReader reader(base, metric, center, isa, floats.data() + (2 * thread + 1) * d);
+      const RowReader reader(base, metric, center, isa, floats.data() + d * 2 * thread + d);
       reader.read(row, own);
       std::transform(own, own + d, centered, [](double value) { return static_cast<float>(value); });
       as_bytes = packing_of(PlaneType::s8, own, d, bytes.data() + thread * packed_bytes);
@@ -218,7 +218,7 @@ class TypeSample {
     for (int thread = 0; thread < threads; ++thread)
       for (std::int64_t row = rows_ * thread / threads; row < rows_ * (thread + 1) / threads; ++row) {
         const auto i = static_cast<std::size_t>(row);
-        float* const centered = floats.data() + 2 * thread * d;
+        float* const centered = floats.data() + d * 2 * thread;
         load(thread, row * stride, centered, rows_as_bytes_[i], rows_as_bf16_[i]);
         const double bias = metric == Metric::l2 ? -isa.dot_product(centered, centered, d) / 2 : 0.0;
         for (std::int64_t q = 0; q < kSampleQueries; ++q)
@@ -270,12 +270,18 @@ class TypeSample {
   std::vector<float> scores_;
 };
 
+/// True where int32 holds any sum of d products of two bytes.
+bool holds_sums_of_bytes(std::int64_t d) {
+  constexpr std::int64_t kLargestByteProduct = std::int64_t{128} * 128;
+  return padded_values(PlaneType::s8, d) <= std::numeric_limits<std::int32_t>::max() / kLargestByteProduct;
+}
+
 /// Bytes are half as much to read and to multiply, but their bounds are wide: they pay as long as they leave
 /// only a few more candidates.
 PlaneType quicker_type(TypedView base, Metric metric, std::span<const float> center, const Isa& isa,
                        int threads) {
   const bool is_shorter = row_tiles(PlaneType::s8, base.cols) < row_tiles(PlaneType::bf16, base.cols);
-  if (!is_shorter || base.rows < kLeastRowsOfBytes) return PlaneType::bf16;
+  if (!is_shorter || !holds_sums_of_bytes(base.cols) || base.rows < kLeastRowsOfBytes) return PlaneType::bf16;
   const TypeSample sample(base, metric, center, isa, threads);
   return sample.candidates_as_bytes() <= sample.candidates_as_bf16() + kMostExtraCandidates ? PlaneType::s8
                                                                                             : PlaneType::bf16;
@@ -284,7 +290,6 @@ PlaneType quicker_type(TypedView base, Metric metric, std::span<const float> cen
 }  // namespace
 
 void PlaneBlock::include(const PlaneBlock& other) {
-  scale = std::max(scale, other.scale);
   norm = std::max(norm, other.norm);
   residual = std::max(residual, other.residual);
   squares = std::max(squares, other.squares);
@@ -321,6 +326,9 @@ void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format
   metric_ = metric;
   rows_ = base.rows;
   d_ = base.cols;
+  center_norm_ = format_.center.empty()
+                     ? 0.0
+                     : norm_range(isa.dot_product(format_.center.data(), format_.center.data(), d_), d_).high;
   const std::int64_t needed = plane_bytes(format_.type, rows_, d_);
   if (static_cast<std::int64_t>(bytes_.bytes()) < needed) {
     bytes_ = {};
@@ -340,7 +348,8 @@ void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format
     for (std::int64_t block = n_blocks * thread / threads; block < n_blocks * (thread + 1) / threads; ++block)
       blocks_[static_cast<std::size_t>(block)] = pack_block(base, block, isa, all_values + width * thread);
   maxima_ = blocks_.front();
-  bool is_sound = true;
+  const bool is_scaled = format_.type == PlaneType::s8 && !format_.is_exact;
+  bool is_sound = !is_scaled || holds_sums_of_bytes(d_);
   for (const PlaneBlock& block : blocks_) {
     maxima_.include(block);
     is_sound = is_sound && block.norm * block.norm <= kLargestSquares && block.squares <= kLargestSquares &&
@@ -390,6 +399,11 @@ void RowPlane::sort_places(TypedView base, RowOrder order, const Isa& isa, int t
     std::sort(first, last);
   }
   std::ranges::transform(rows, order_.begin(), &PlacedRow::row);
+}
+
+double RowPlane::row_norm(std::int64_t place) const {
+  const PlaneBlock& block = block_of(place);
+  return (block.norm + block.residual + center_norm_) * kOutward;
 }
 
 void RowPlane::set_bias(std::int64_t place, double squares) {
@@ -501,10 +515,7 @@ bool PlaneQueries::begin(const RowPlane& plane, Metric metric, const Isa& isa,
           is_centered ? static_cast<double>(row[i]) - format.center[static_cast<std::size_t>(i)] : row[i];
     std::fill(values_.begin() + d, values_.begin() + width, 0.0);
   };
-  const double center_norm =
-      format.center.empty()
-          ? 0.0
-          : norm_range(isa.dot_product(format.center.data(), format.center.data(), d), d).high;
+  const double center_norm = plane.center_norm();
   std::memset(packed_.data(), 0, static_cast<std::size_t>(plane_bytes(type_, n_queries_, d)));
   largest_norm_ = 0;
   for (std::int64_t q = 0; q < queries.rows; ++q) {
@@ -574,6 +585,7 @@ PlaneTile PlaneQueries::tile_of(const RowPlane& plane, std::int64_t begin, std::
     auto* const units = units_.as<float>().data;
     for (std::int64_t q = 0; q < n_queries_; ++q)
       units[q] = static_cast<float>(queries_[static_cast<std::size_t>(q)].scale * row_scale);
+    std::fill(units + n_queries_, units + padded_queries(n_queries_), 0.0f);
     tile.units = units;
   }
   tile.scratch = scratch_.data();

@@ -60,7 +60,6 @@ class RowPlane {
 
   bool is_empty() const { return rows_ == 0; }
   std::int64_t rows() const { return rows_; }
-  std::int64_t d() const { return d_; }
   const PlaneFormat& format() const { return format_; }
   std::int64_t row_tiles() const { return cpu::row_tiles(format_.type, d_); }
 
@@ -74,7 +73,10 @@ class RowPlane {
   const PlaneBlock& block_of(std::int64_t place) const {
     return blocks_[static_cast<std::size_t>(place / kBlockRows)];
   }
-  /// Over all blocks.
+  /// At least |x| of every row of a block. @pre not cosine, whose rows have length one here
+  double row_norm(std::int64_t place) const;
+  double center_norm() const { return center_norm_; }
+  /// Over all blocks; without a scale.
   const PlaneBlock& maxima() const { return maxima_; }
 
   bool has_bias() const { return metric_ == Metric::l2; }
@@ -91,7 +93,7 @@ class RowPlane {
            (bias_.capacity() + group_bias_.capacity() + format_.center.capacity()) * sizeof(float) +
            blocks_.capacity() * sizeof(PlaneBlock);
   }
-  /// At most, whatever the format; with what building takes.
+  /// At most, whatever the format; with what building takes, but for some rows a thread.
   static std::int64_t bytes_for(std::int64_t rows, std::int64_t d);
 
  private:
@@ -100,6 +102,7 @@ class RowPlane {
   void set_bias(std::int64_t place, double squares);
 
   PlaneFormat format_;
+  double center_norm_ = 0;  // rounded up
   Metric metric_ = Metric::l2;
   std::int64_t rows_ = 0;
   std::int64_t d_ = 0;
