@@ -24,6 +24,8 @@ constexpr std::int64_t kBufferBytes = std::int64_t{32} << 20;
 constexpr std::int64_t kListBufferBytes = std::int64_t{64} << 20;
 // Below this a matrix product is narrow enough that sharing the base keeps the cores busier.
 constexpr std::int64_t kFewQueries = 16;
+// A plane is read at the rate of memory by more queries than that.
+constexpr std::int64_t kFewPlaneQueries = 64;
 
 std::int64_t clamp(std::int64_t value, std::int64_t low, std::int64_t high) {
   return std::max(low, std::min(value, high));
@@ -66,7 +68,8 @@ CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits)
   // Chunks of equal size, as many for each thread.
   const std::int64_t rounds = std::max<std::int64_t>(1, ceil_div(shape.nq, affordable * limits.threads));
   const std::int64_t share = ceil_div(shape.nq, rounds * limits.threads);
-  plan.split_base = limits.threads > 1 && share < kFewQueries && shape.nq <= affordable &&
+  const std::int64_t few = plan.has_plane ? kFewPlaneQueries : kFewQueries;
+  plan.split_base = limits.threads > 1 && share < few && shape.nq <= affordable &&
                     shape.nb >= limits.threads * kMaxBaseTile;
   plan.query_tile = clamp(plan.split_base ? shape.nq : share, 1, affordable);
   plan.chunk_queries = plan.query_tile;
