@@ -1,5 +1,7 @@
 #include "rank/job_engine.hpp"
 
+#include "core/error.hpp"
+#include "kernels/index.hpp"
 #include "rank/shard_map.hpp"
 
 namespace mpishards::rank {
@@ -27,13 +29,29 @@ std::string router_name(const SearchJobConfig& config, const JobInputs& inputs, 
   return lists_stay(inputs, plan) ? "lists" : "all";
 }
 
+/// What the CPU engine alone can search; empty where all engines can.
+std::string cpu_task(const SearchJobConfig& config, const JobInputs& inputs) {
+  if (config.range) return "range and join are";
+  if (inputs.codes) return "an index with codes is";
+  return inputs.has_faiss ? "an index of FAISS is" : "";
+}
+
 }  // namespace
+
+std::string engine_of(const SearchJobConfig& config, const JobInputs& inputs) {
+  std::string engine = kernels::resolve_engine(config.engine);
+  const std::string task = engine == "cpu" ? "" : cpu_task(config, inputs);
+  if (!task.empty())
+    throw Error(ErrorKind::unavailable,
+                task + " searched by the CPU alone, not by the engine " + engine + "; use --engine cpu");
+  return engine;
+}
 
 SearchEngineConfig engine_config(const SearchJobConfig& config, const JobInputs& inputs,
                                  const JobShape& shape, const JobPlan& plan) {
   return {.metric = config.metric,
           .index = config.index,
-          .engine = kernels::resolve_engine(config.engine),
+          .engine = engine_of(config, inputs),
           .merge = config.merge,
           .router = router_name(config, inputs, plan),
           .options = {.threads = shape.threads,

@@ -14,6 +14,7 @@
 #include "rank/distribute.hpp"
 #include "rank/host_info.hpp"
 #include "rank/job_attributes.hpp"
+#include "rank/job_engine.hpp"
 #include "rank/job_inputs.hpp"
 #include "rank/job_output.hpp"
 #include "rank/query_reader.hpp"
@@ -107,15 +108,12 @@ class RangeJob {
 
 void RangeJob::prepare() {
   comm::agree(comm_, [&] {
-    engine_name_ = kernels::resolve_engine(config_.engine);
-    if (engine_name_ != "cpu")
-      throw Error(ErrorKind::unavailable, "range and join are searched by the CPU alone, not by the engine " +
-                                              engine_name_ + "; use --engine cpu");
     if (comm_.is_root()) refuse_output(config_);
   });
   {
     const PhaseClock::Scope scope(clock_, Phase::read);
     inputs_ = open_inputs(config_, comm_);
+    comm::agree(comm_, [&] { engine_name_ = engine_of(config_, inputs_); });
   }
   summary_.warnings = inputs_.warnings;
   summary_.shape = shape_of(config_, inputs_, comm_, summary_.warnings);

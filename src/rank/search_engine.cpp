@@ -28,13 +28,6 @@ void put_rows(const TopK& rows, std::int64_t first, TopK& into) {
   std::copy_n(rows.distances(), rows.nq() * rows.k(), into.distances() + first * into.k());
 }
 
-/// @throws Error{unavailable} where another engine than the one that can search it was asked for
-void require_cpu(const std::string& engine, const std::string& index) {
-  if (engine != "cpu")
-    throw Error(ErrorKind::unavailable,
-                index + " is searched by the CPU alone, not by the engine " + engine + "; use --engine cpu");
-}
-
 }  // namespace
 
 SearchEngine::SearchEngine(const SearchEngineConfig& config, const comm::Communicator& comm,
@@ -59,14 +52,11 @@ std::int64_t SearchEngine::bytes_beside(const SearchEngineConfig& config, std::i
 }
 
 std::unique_ptr<kernels::Index> SearchEngine::make_index_of(const SearchEngineConfig& config) {
-  if (has_codes()) {
-    require_cpu(config.engine, "an index with codes");
+  if (has_codes())
     return kernels::make_coded_ivf(config.metric, config.options, config.lists->codec,
                                    config.lists->centroids.view().as<float>());
-  }
   if (!config.has_faiss)
     return kernels::make_index(config.index, config.engine, config.metric, config.options);
-  require_cpu(config.engine, "an index of FAISS");
   auto shards = std::make_unique<FaissShards>(config.metric, config.options.threads);
   faiss_ = shards.get();
   return shards;

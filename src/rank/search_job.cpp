@@ -762,11 +762,12 @@ PreparedJob prepare_search_job(const SearchJobConfig& config, const comm::Commun
   PreparedJob prepared;
   comm::agree(comm, [&] {
     if (comm.is_root()) refuse_output(config);
-    if (config.index != kFaissIndex)
-      kernels::make_index(config.index, kernels::resolve_engine(config.engine), config.metric,
-                          {.isa = config.isa});
   });
   const JobInputs inputs = open_inputs(config, comm);
+  comm::agree(comm, [&] {
+    const std::string engine = engine_of(config, inputs);
+    if (!inputs.has_faiss) kernels::make_index(config.index, engine, config.metric, {.isa = config.isa});
+  });
   prepared.warnings = inputs.warnings;
   prepared.shape = shape_of(config, inputs, comm, prepared.warnings);
   comm::agree(comm, [&] {

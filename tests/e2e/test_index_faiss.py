@@ -161,9 +161,10 @@ def test_indexes_that_do_not_fit_into_memory_are_refused_with_the_numbers(folder
 
 
 # With and without a CUDA engine in the build.
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["search", "dry run"])
 @pytest.mark.parametrize("factory, ranks", [(GRAPH, None), (LISTS, 2)])
-def test_another_engine_is_refused(folder, tmp_path, factory, ranks):
-    result = support.run(["search", *line(folder, "l2", factory, tmp_path / "out.h5", "--engine", "cuda")], np=ranks)
+def test_another_engine_is_refused(folder, tmp_path, factory, ranks, more):
+    result = support.run(["search", *line(folder, "l2", factory, tmp_path / "out.h5", "--engine", "cuda", *more)], np=ranks)
     assert result.code == UNAVAILABLE and len(support.complaints(result)) == 1, result
     for word in ("FAISS", "cuda", "--engine cpu"):
         assert word in support.complaints(result)[0], result

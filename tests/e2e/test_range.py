@@ -135,9 +135,10 @@ def test_an_option_of_another_command_is_refused(folder, tmp_path):
 
 
 # With and without a CUDA engine in the build.
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["job", "dry run"])
 @pytest.mark.parametrize("form, ranks", [("range", 3), ("join", None), ("join both ways", 2)])
-def test_another_engine_is_refused_before_anything_is_begun(folder, tmp_path, form, ranks):
-    result = support.run(line(folder, form, tmp_path / "out.h5", "--engine", "cuda"), np=ranks)
+def test_another_engine_is_refused_before_anything_is_begun(folder, tmp_path, form, ranks, more):
+    result = support.run(line(folder, form, tmp_path / "out.h5", "--engine", "cuda", *more), np=ranks)
     assert result.code == UNAVAILABLE and len(support.complaints(result)) == 1, result
     for word in ("range and join", "cuda", "--engine cpu"):
         assert word in support.complaints(result)[0], result
