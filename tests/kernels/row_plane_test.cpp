@@ -266,6 +266,25 @@ TEST_P(PlaneSearch, is_exact_where_the_plane_proves_too_little) {
   }
 }
 
+TEST_P(PlaneSearch, leaves_a_plane_of_bytes_and_of_halves_where_all_rows_tie) {
+  constexpr std::int64_t kRows = 20000;
+  const std::vector<float> equal(kRows * 12, 3.0f);
+  const auto queries = exact_vectors::make(5, 12, 7, 0, 200);
+  const auto expected = oracle::search(equal, queries, 12, 10, measure_of(GetParam()));
+  const std::vector<std::uint8_t> bytes(equal.size(), 3);
+  const std::vector<std::uint16_t> halves(equal.size(), 0x4200);  // 3 in binary16
+  for (const TypedView& base :
+       {TypedView{DType::u8, reinterpret_cast<const std::byte*>(bytes.data()), kRows, 12},
+        TypedView{DType::f16, reinterpret_cast<const std::byte*>(halves.data()), kRows, 12}}) {
+    SearchCounters counters;
+    const TopK found = search_typed(base, queries, 10, GetParam(), {2, "auto", {}}, {}, {}, &counters);
+    expect_answer(found, expected, "equal rows");
+    if (plane_isa() != nullptr) {
+      EXPECT_EQ(counters.widened, 5);
+    }
+  }
+}
+
 TEST_P(PlaneSearch, takes_queries_that_are_no_bytes_in_a_base_of_bytes) {
   expect_exact(exact_vectors::make(3000, 20, 1, 0, 255), normal_vectors(20, 20, 2, 100, 50), 20, 10,
                GetParam());

@@ -439,7 +439,7 @@ PlaneBlock RowPlane::pack_block(TypedView base, std::int64_t number, const Isa& 
       if (has_bias()) {
         own = sum_of_squares(values, d_);
         most_squares = std::max(most_squares, own);
-        if (format_.is_exact) own = std::min(own, kLargestUnits);
+        if (format_.is_exact && !(own <= kLargestUnits)) own = kLargestUnits;  // also of what is no number
       }
     } else {
       std::ranges::fill(packed, std::byte{0});
