@@ -266,19 +266,22 @@ TEST_P(PlaneSearch, is_exact_where_the_plane_proves_too_little) {
   }
 }
 
-TEST_P(PlaneSearch, leaves_a_plane_of_bytes_and_of_halves_where_all_rows_tie) {
+TEST_P(PlaneSearch, leaves_a_plane_of_bytes_and_of_halves_where_rows_tie) {
   constexpr std::int64_t kRows = 20000;
-  const std::vector<float> equal(kRows * 12, 3.0f);
-  const auto queries = exact_vectors::make(5, 12, 7, 0, 200);
+  // All rows but the best one, which is found after the plane is left.
+  std::vector<float> equal(kRows * 12, 3.0f);
+  std::fill(equal.end() - 12, equal.end(), 4.0f);
+  const auto queries = exact_vectors::make(5, 12, 7, 4, 200);
   const auto expected = oracle::search(equal, queries, 12, 10, measure_of(GetParam()));
-  const std::vector<std::uint8_t> bytes(equal.size(), 3);
-  const std::vector<std::uint16_t> halves(equal.size(), 0x4200);  // 3 in binary16
+  const std::vector<std::uint8_t> bytes(equal.begin(), equal.end());
+  std::vector<std::uint16_t> halves(equal.size(), 0x4200);  // 3 in binary16
+  std::fill(halves.end() - 12, halves.end(), 0x4400);       // 4
   for (const TypedView& base :
        {TypedView{DType::u8, reinterpret_cast<const std::byte*>(bytes.data()), kRows, 12},
         TypedView{DType::f16, reinterpret_cast<const std::byte*>(halves.data()), kRows, 12}}) {
     SearchCounters counters;
-    const TopK found = search_typed(base, queries, 10, GetParam(), {2, "auto", {}}, {}, {}, &counters);
-    expect_answer(found, expected, "equal rows");
+    const TopK found = search_typed(base, queries, 10, GetParam(), {1, "auto", {}}, {}, {}, &counters);
+    expect_answer(found, expected, "rows that tie");
     if (plane_isa() != nullptr) {
       EXPECT_EQ(counters.widened, 5);
     }
