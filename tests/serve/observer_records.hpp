@@ -41,7 +41,7 @@ inline RequestRecord make_record(ContextPtr context, const std::string& collecti
   RequestRecord record;
   record.context = std::move(context);
   record.collection = collection;
-  record.status = {code, code == Code::ok ? "" : "id == 4711 is a secret of the client"};
+  record.status = {code, code == Code::ok ? "" : "owner == secret_of_the_client"};
   record.queries = 8;
   record.k = 10;
   record.answer_bytes = 960;
