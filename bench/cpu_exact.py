@@ -251,7 +251,7 @@ def roof_of(case, request, opened, closed, seconds):
         name = min(sizes, key=lambda kind: abs(sizes[kind] - packed))
     # The float32 roof where the tiles' was not measured.
     name = name if roofs[name] > 0 else "float32"
-    return name, 2 * values * case.nq / seconds / roofs[name]
+    return name, 2 * request["d"] * closed["screened_per_query"] * case.nq / seconds / roofs[name]
 
 
 def measure(options, case, request, ours, peer, debian):
@@ -275,7 +275,8 @@ def measure(options, case, request, ours, peer, debian):
 
 
 COLUMNS = (("case", 13), ("k", 4), ("metric", 6), ("nq", 6), ("threads", 7), ("ours s", 9), ("peer s", 9), ("ratio", 6), ("asked", 6),
-           ("of roof", 16), ("cand/q", 7), ("widened", 7), ("exact", 5), ("peer", 14), ("pack s", 6), ("isa", 0))
+           ("of roof", 16), ("screened", 8), ("cand/q", 7), ("widened", 7), ("exact", 5), ("peer", 14), ("pack s", 6), ("divide s", 8),
+           ("isa", 0))
 
 
 def print_row(cells):
@@ -284,11 +285,11 @@ def print_row(cells):
 
 
 def print_figures(row):
-    closed = row["closed"]
+    closed, opened = row["closed"], row["opened"]["ours"]
     print_row([row["name"], row["k"], row["metric"], row["nq"], row["threads"], f"{row['seconds']['ours']:.4f}",
                f"{row['seconds']['peer']:.4f}", f"{row['ratio']:.2f}", f"{row['asked']:g}", f"{row['roof']} {100 * row['of_roof']:.0f} %",
-               f"{closed['candidates_per_query']:.1f}", f"{closed['widened']:.0f}", "yes" if row["exact"] else "NO", row["peer_name"],
-               f"{row['opened']['ours']['pack_seconds']:.2f}", row["description"]])
+               f"{100 * closed['screened_per_query'] / row['rows']:.0f} %", f"{closed['candidates_per_query']:.1f}", f"{closed['widened']:.0f}", "yes" if row["exact"] else "NO", row["peer_name"],
+               f"{opened['pack_seconds']:.2f}", f"{opened['divide_seconds']:.2f}", row["description"]])
     if row["ratio_debian"] is not None:
         print(f"  Debian's FAISS: {row['seconds']['debian']:.4f} s, ratio {row['ratio_debian']:.2f}")
     if not row["exact"]:

@@ -24,8 +24,10 @@ constexpr std::int64_t kBufferBytes = std::int64_t{32} << 20;
 constexpr std::int64_t kListBufferBytes = std::int64_t{64} << 20;
 // Below this a matrix product is narrow enough that sharing the base keeps the cores busier.
 constexpr std::int64_t kFewQueries = 16;
-// A plane is read at the rate of memory by more queries than that.
-constexpr std::int64_t kFewPlaneQueries = 64;
+// Of rows in cells: queries of one chunk should need the same cells. The first ones are searched while
+// thresholds are low.
+constexpr std::int64_t kMaxCellQueryTile = 256;
+constexpr std::int64_t kCellBufferEntries = 1024;
 
 std::int64_t clamp(std::int64_t value, std::int64_t low, std::int64_t high) {
   return std::max(low, std::min(value, high));
@@ -48,6 +50,11 @@ std::int64_t plane_sample_rows(std::int64_t nb, std::int64_t k) {
 std::int64_t plane_query_tile(std::int64_t d) {
   const std::int64_t panel_bytes = cpu::plane_bytes(cpu::PlaneType::bf16, cpu::kPanelRows, d);
   return clamp(kPlaneQueryBytes / panel_bytes * cpu::kPanelRows, 4 * cpu::kPanelRows, kMaxPlaneQueryTile);
+}
+
+std::int64_t cell_query_tile(std::int64_t query_tile) {
+  const std::int64_t panels = cpu::panels_of(query_tile / 2);
+  return clamp(panels * cpu::kPanelRows, 1, std::min(query_tile, kMaxCellQueryTile));
 }
 
 std::int64_t ceil_div(std::int64_t value, std::int64_t parts) {
@@ -79,15 +86,38 @@ CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits)
   return plan;
 }
 
+void plan_for_cells(CpuSearchPlan& plan, std::int64_t cells) {
+  plan.cells = cells;
+  if (cells == 0 || plan.split_base) return;
+  const std::int64_t query_tile = plan.query_tile;
+  plan.query_tile = cell_query_tile(query_tile);
+  plan.chunk_queries = plan.query_tile;
+  if (plan.query_tile <= query_tile / 2)
+    plan.buffer_entries =
+        std::max(plan.buffer_entries, std::min(2 * plan.buffer_entries, kCellBufferEntries));
+}
+
 void complete_plan(CpuSearchPlan& plan, const SearchShape& shape, const CpuLimits& limits) {
   const std::int64_t row_bytes = shape.d * static_cast<std::int64_t>(size_bytes(shape.dtype));
   plan.index_bytes = cpu::RowNorms::bytes_for(shape.nb);
-  if (plan.has_plane) plan.index_bytes += cpu::RowPlane::bytes_for(shape.nb, shape.d);
+  if (plan.has_plane)
+    plan.index_bytes +=
+        cpu::RowPlane::bytes_for(shape.nb, shape.d) + cpu::RowCells::bytes_for(shape.nb, shape.d, limits);
   plan.scratch_bytes =
       shape.nq +
       limits.threads * cpu::ChunkSearch::bytes_for(plan, shape, cpu::find_planned_isa(limits.isa)) +
       plan.sample_rows * row_bytes + cpu::RowNorms::bytes_for(plan.sample_rows);
   if (plan.has_plane) plan.scratch_bytes += cpu::RowPlane::bytes_for(plan.sample_rows, shape.d);
+  // The rows may be divided once they are searched often: then queries and their limits are sorted.
+  const std::int64_t most_cells = plan.has_plane ? cpu::RowCells::cells_for(shape.nb) : 0;
+  if (plan.cells == 0)
+    plan.scratch_bytes +=
+        limits.threads *
+        cpu::CellReach::bytes_for(plan.split_base ? plan.query_tile : cell_query_tile(plan.query_tile),
+                                  most_cells, shape.d);
+  if (most_cells > 0)
+    plan.scratch_bytes += shape.nq * (shape.d * static_cast<std::int64_t>(sizeof(float)) +
+                                      static_cast<std::int64_t>(3 * sizeof(std::uint32_t)));
   // Threads that share the base keep an answer each.
   constexpr std::int64_t kNeighborBytes = sizeof(std::int64_t) + sizeof(float);
   if (plan.split_base) plan.scratch_bytes += limits.threads * shape.nq * shape.k * kNeighborBytes;

@@ -20,6 +20,12 @@ struct SearchShape {
 /// Packing a row costs about as much as screening it as it is stored for so many queries.
 inline constexpr std::int64_t kQueriesWorthPacking = 16;
 
+/// Fewer queries of one search read packed rows at the rate of memory.
+inline constexpr std::int64_t kFewPlaneQueries = 64;
+
+/// Dividing rows into cells costs about as much as it saves so many queries for each cell.
+inline constexpr std::int64_t kQueriesWorthCell = 8;
+
 /// What the CPU engine may use.
 struct CpuLimits {
   int threads = 1;
@@ -44,6 +50,7 @@ struct CpuSearchPlan {
   std::int64_t sample_rows = 0;     // rows spread over the shard that seed the thresholds; 0: none
   bool split_base = false;          // few queries: threads share the base instead of the queries
   bool has_plane = false;           // rows are screened in a narrow type
+  std::int64_t cells = 0;           // into which the packed rows are divided, to pass over some of them
   bool by_list = false;             // products are of one list and the queries that look into it
   std::int64_t index_bytes = 0;     // norms and packed rows beside the base rows
   std::int64_t scratch_bytes = 0;   // all threads' tiles and candidate buffers
@@ -52,7 +59,11 @@ struct CpuSearchPlan {
 /// @pre nb, nq >= 0; d, k >= 1 @par Cost constant
 CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits);
 
-/// Fills in the bytes of a plan whose tiles are chosen.
+/// Changes the tiles of a plan for rows that are divided into so many cells, or into none. It takes no more
+/// memory.
+void plan_for_cells(CpuSearchPlan& plan, std::int64_t cells);
+
+/// Fills in the bytes of a plan whose tiles are chosen; rows may be divided into cells later.
 void complete_plan(CpuSearchPlan& plan, const SearchShape& shape, const CpuLimits& limits);
 
 /// Tiles and bytes of a search for all rows within a limit; shape.k does not matter.

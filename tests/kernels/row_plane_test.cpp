@@ -22,6 +22,12 @@ const Isa* plane_isa() {
   return nullptr;
 }
 
+/// The block that a place lies in.
+const PlaneBlock& block_of(const RowPlane& plane, std::int64_t place) {
+  return *std::ranges::find_if(plane.blocks(),
+                               [place](const PlaneBlock& block) { return place < block.end; });
+}
+
 /// Keeps every score of a screen.
 struct AllScores final : CandidateSink {
   std::int64_t first_row = 0;
@@ -43,7 +49,7 @@ Checked check_bound(const std::vector<float>& base, const std::vector<float>& qu
                     Metric metric, std::optional<PlaneType> type) {
   const Isa& isa = *plane_isa();
   RowPlane plane;
-  plane.build(view_of(base, d), metric, type, isa, 2);
+  plane.build(view_of(base, d), metric, type, RowCells(), isa, 2);
   Checked checked;
   if (plane.is_empty()) return checked;
   checked.is_exact = plane.format().is_exact;
@@ -58,16 +64,16 @@ Checked check_bound(const std::vector<float>& base, const std::vector<float>& qu
   AllScores all;
   all.rows = plane.rows();
   all.scores.assign(static_cast<std::size_t>(query_rows.rows * plane.rows()), std::nanf(""));
-  for (std::int64_t begin = 0; begin < plane.rows(); begin += RowPlane::kBlockRows) {
-    all.first_row = begin;
-    packed.screen(plane, begin, std::min(plane.rows(), begin + RowPlane::kBlockRows), thresholds.data(), all);
+  for (const PlaneBlock& block : plane.blocks()) {
+    all.first_row = block.begin;
+    packed.screen(plane, block, block.begin, block.end, {0, query_rows.rows}, thresholds.data(), all);
   }
   for (std::int64_t q = 0; q < query_rows.rows; ++q)
     for (std::int64_t place = 0; place < plane.rows(); ++place) {
       const std::int64_t row = plane.row_at(place);
       const long double exact =
           exact_score(query_rows.row(q), base.data() + row * d, d, metric) - packed.offset(q);
-      const double bound = packed.error(q, plane.block_of(place));
+      const double bound = packed.error(q, block_of(plane, place));
       const float score = all.scores[static_cast<std::size_t>(q * plane.rows() + place)];
       const auto error = static_cast<double>(std::abs(exact - static_cast<long double>(score)));
       EXPECT_FALSE(std::isnan(score)) << "query " << q << " row " << row << " was not reported";
@@ -201,12 +207,12 @@ TEST(PlaneOrder, keeps_spiky_rows_beside_each_other) {
   for (const float value : base) largest = std::max(largest, std::abs(value));
   for (std::size_t row = 0; row < kRows; row += 100) base[row * 24] = row % 200 == 0 ? 1000.0f : -1000.0f;
   RowPlane plane;
-  plane.build(view_of(base, 24), Metric::ip, PlaneType::s8, *plane_isa(), 2);
+  plane.build(view_of(base, 24), Metric::ip, PlaneType::s8, RowCells(), *plane_isa(), 2);
   std::int64_t spiky_blocks = 0;
   std::vector<bool> is_placed(kRows, false);
   for (std::int64_t place = 0; place < kRows; ++place) {
     is_placed[static_cast<std::size_t>(plane.row_at(place))] = true;
-    if (place % RowPlane::kBlockRows == 0) spiky_blocks += plane.block_of(place).scale > (largest + 2) / 127;
+    if (place % RowPlane::kBlockRows == 0) spiky_blocks += block_of(plane, place).scale > (largest + 2) / 127;
   }
   EXPECT_EQ(spiky_blocks, 1);
   EXPECT_TRUE(std::ranges::all_of(is_placed, [](bool placed) { return placed; }));

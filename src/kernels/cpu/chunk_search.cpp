@@ -41,6 +41,8 @@ void ChunkSearch::reserve(const CpuSearchPlan& plan, const SearchShape& shape, c
   set_size(lowers_, capacity_);
   screen_.reserve(plan.query_tile, base_tile_, shape.d, shape.dtype, plan.has_plane, isa);
   if (plan.has_plane) plane_queries_.reserve(plan.query_tile, shape.d, plan.sample_rows, isa);
+  reach_.reserve(plan.query_tile, plan.cells, shape.d);
+  in_reach_.reserve(static_cast<std::size_t>(panels_of(plan.query_tile)));
   exact_distances_.reserve(queries, shape.d, shape.dtype);
   set_size(certificates_, queries);
   set_size(cuts_, queries);
@@ -71,7 +73,9 @@ std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape
   const std::int64_t plane = plan.has_plane
                                  ? PlaneQueries::bytes_for(plan.query_tile, shape.d, plan.sample_rows, isa)
                                  : std::int64_t{0};
-  return plan.chunk_queries * per_query + plan.query_tile * per_selected +
+  return CellReach::bytes_for(plan.query_tile, plan.cells, shape.d) +
+         panels_of(plan.query_tile) * static_cast<std::int64_t>(sizeof(PlaneQueries::Range)) +
+         plan.chunk_queries * per_query + plan.query_tile * per_selected +
          padded_queries(plan.query_tile) * kFloat + plane +
          ExactDistances::bytes_for(plan.chunk_queries, shape.d, shape.dtype) +
          TileScreen::bytes_for(plan.query_tile, plan.base_tile, shape.d, shape.dtype, plan.has_plane, isa) +
@@ -80,24 +84,25 @@ std::int64_t ChunkSearch::bytes_for(const CpuSearchPlan& plan, const SearchShape
 }
 
 std::size_t ChunkSearch::bytes() const {
-  return bytes_of(candidates_) + bytes_of(lowers_) + screen_.bytes() + exact_distances_.bytes() +
-         bytes_of(certificates_) + plane_queries_.bytes() + bytes_of(cuts_) + bytes_of(offsets_) +
-         bytes_of(counts_) + bytes_of(limits_) + bytes_of(widened_) + bytes_of(selected_) +
-         bytes_of(selected_rows_) + bytes_of(errors_) + bytes_of(thresholds_) + bytes_of(exact_) +
-         bytes_of(merged_neighbors_) + bytes_of(merged_distances_) + bytes_of(fresh_neighbors_) +
-         bytes_of(fresh_distances_);
+  return reach_.bytes() + bytes_of(in_reach_) + bytes_of(candidates_) + bytes_of(lowers_) + screen_.bytes() +
+         exact_distances_.bytes() + bytes_of(certificates_) + plane_queries_.bytes() + bytes_of(cuts_) +
+         bytes_of(offsets_) + bytes_of(counts_) + bytes_of(limits_) + bytes_of(widened_) +
+         bytes_of(selected_) + bytes_of(selected_rows_) + bytes_of(errors_) + bytes_of(thresholds_) +
+         bytes_of(exact_) + bytes_of(merged_neighbors_) + bytes_of(merged_distances_) +
+         bytes_of(fresh_neighbors_) + bytes_of(fresh_distances_);
 }
 
 void ChunkSearch::begin(const SearchContext& context, MatrixView<const float> queries,
-                        std::span<const float> bound, TopK& out, std::int64_t first_row) {
+                        std::span<const float> bound, TopK& out, const AnswerRows& rows) {
   context_ = &context;
   queries_ = queries;
   out_ = &out;
-  first_row_ = first_row;
+  answer_rows_ = rows;
   counters_before_ = counters_;
   by_place_ = false;
   on_plane_ = false;
   left_plane_ = false;
+  first_slot_ = 0;
   screened_ = 0;
   forced_ = 0;
   exact_distances_.begin(context.metric, *context.isa, queries, context.base.rows.dtype);
@@ -137,38 +142,95 @@ void ChunkSearch::select(std::span<const std::int32_t> queries) {
   screen_.begin(*context_->isa, {selected_rows_.data(), n_selected_, queries_.cols});
 }
 
-void ChunkSearch::screen(const RowSet& set, std::int64_t begin, std::int64_t end) {
+void ChunkSearch::screen_part(const RowSet& set, std::int64_t part, std::int64_t parts) {
+  const std::int64_t count = by_place_ ? set.plane->places() : set.rows.rows;
+  // Between two panels of the plane.
+  const std::int64_t begin = count / kPanelRows * part / parts * kPanelRows;
+  const std::int64_t end = part + 1 == parts ? count : count / kPanelRows * (part + 1) / parts * kPanelRows;
   if (!by_place_) return screen_rows(set, begin, end);
-  const std::int64_t first = begin / RowPlane::kBlockRows;
-  const std::int64_t blocks = (end - 1) / RowPlane::kBlockRows + 1 - first;
+  if (set.plane->cells() != nullptr) return screen_cells(set, begin, end);
+  std::vector<Places> places;
+  for (const PlaneBlock& block : set.plane->blocks())
+    if (const Places own = places_of(block, begin, end); own.begin < own.end) places.push_back(own);
   // Places are sorted: blocks come in an order that shows all kinds of rows early, or thresholds rise late.
-  const std::int64_t step = stride_through(blocks);
-  for (std::int64_t i = 0; i < blocks; ++i) {
-    const std::int64_t block = first + i * step % blocks;
-    const std::int64_t from = std::max(begin, block * RowPlane::kBlockRows);
-    const std::int64_t to = std::min(end, (block + 1) * RowPlane::kBlockRows);
-    if (on_plane_)
-      screen_plane(set, from, to);
-    else
-      screen_rows(set, from, to);
+  const std::int64_t step = stride_through(std::ssize(places));
+  for (std::int64_t i = 0; i < std::ssize(places); ++i)
+    screen_places(set, places[static_cast<std::size_t>(i * step % std::ssize(places))]);
+}
+
+ChunkSearch::Places ChunkSearch::places_of(const PlaneBlock& block, std::int64_t begin, std::int64_t end) {
+  return {&block, std::max(begin, block.begin), std::min(end, block.end)};
+}
+
+void ChunkSearch::screen_places(const RowSet& set, const Places& places) {
+  const PlaneQueries::Range all{0, n_selected_};
+  if (on_plane_)
+    screen_plane(set, places, {&all, 1});
+  else
+    screen_by_place(set, places);
+}
+
+void ChunkSearch::screen_cells(const RowSet& set, std::int64_t begin, std::int64_t end) {
+  reach_.begin(*set.plane->cells(), set.plane->radii(), context_->metric, *context_->isa, queries_);
+  const auto note_cuts = [this](const PlaneQueries::Range& queries) {
+    for (std::int64_t q = queries.begin; q < queries.end; ++q) {
+      if (cuts_[static_cast<std::size_t>(q)] == -kInfinity) prune(q);
+      reach_.set_cut(q, cuts_[static_cast<std::size_t>(q)]);
+    }
+  };
+  note_cuts({0, n_selected_});
+  for (const std::uint32_t cell : reach_.order()) {
+    const std::span<const PlaneQueries::Range> queries = queries_in_reach(cell);
+    if (queries.empty()) continue;
+    for (const PlaneBlock& block : set.plane->blocks_of(cell)) {
+      const Places places = places_of(block, begin, end);
+      if (places.begin >= places.end) continue;
+      if (on_plane_)
+        screen_plane(set, places, queries);
+      else
+        screen_by_place(set, places);
+    }
+    if (!on_plane_) note_cuts({0, n_selected_});
+    for (const PlaneQueries::Range& range : queries) note_cuts(range);
   }
 }
 
-void ChunkSearch::screen_plane(const RowSet& set, std::int64_t begin, std::int64_t end) {
-  set_tile(set, begin);
-  const PlaneBlock& block = set.plane->block_of(begin);
-  for (std::int64_t slot = 0; slot < n_selected_; ++slot) {
-    errors_[static_cast<std::size_t>(slot)] = plane_queries_.error(slot, block);
-    update_threshold(slot);
+std::span<const PlaneQueries::Range> ChunkSearch::queries_in_reach(std::int64_t cell) {
+  in_reach_.clear();
+  for (std::int64_t begin = 0; begin < n_selected_; begin += kPanelRows) {
+    const std::int64_t end = std::min(n_selected_, begin + kPanelRows);
+    if (!reach_.is_needed(cell, begin, end)) continue;
+    if (!in_reach_.empty() && in_reach_.back().end == begin)
+      in_reach_.back().end = end;
+    else
+      in_reach_.push_back({begin, end});
   }
-  plane_queries_.screen(*set.plane, begin, end, thresholds_.data(), *this);
-  counters_.distances += n_selected_ * (end - begin);
-  screened_ += n_selected_ * (end - begin);
+  return in_reach_;
+}
+
+void ChunkSearch::screen_plane(const RowSet& set, const Places& places,
+                               std::span<const PlaneQueries::Range> queries) {
+  set_tile(set, places.begin);
+  for (const PlaneQueries::Range& range : queries) {
+    for (std::int64_t slot = range.begin; slot < range.end; ++slot) {
+      errors_[static_cast<std::size_t>(slot)] = plane_queries_.error(slot, *places.block);
+      update_threshold(slot);
+    }
+    first_slot_ = range.begin;
+    plane_queries_.screen(*set.plane, *places.block, places.begin, places.end, range, thresholds_.data(),
+                          *this);
+    const std::int64_t pairs = (range.end - range.begin) * (places.end - places.begin);
+    counters_.distances += pairs;
+    screened_ += pairs;
+  }
+  first_slot_ = 0;
   if (drowns()) leave_plane();
 }
 
 bool ChunkSearch::drowns() const {
-  return forced_ * kScoresPerDistance > screened_ + kScoresPerDistance * n_selected_ * k_;
+  // Where cells are passed over, what was screened says little of what is left: a buffer each is forgiven.
+  const std::int64_t forgiven = n_selected_ * (context_->base.plane->cells() != nullptr ? capacity_ : k_);
+  return forced_ * kScoresPerDistance > screened_ + kScoresPerDistance * forgiven;
 }
 
 void ChunkSearch::leave_plane() {
@@ -185,27 +247,36 @@ void ChunkSearch::leave_plane() {
 void ChunkSearch::screen_rows(const RowSet& set, std::int64_t begin, std::int64_t end) {
   for (std::int64_t tile_begin = begin; tile_begin < end; tile_begin += base_tile_) {
     const std::int64_t tile_end = std::min(end, tile_begin + base_tile_);
-    set_tile(set, tile_begin);
-    const RowMaxima maxima = maxima_of(set, tile_begin, tile_end);
-    for (std::int64_t slot = 0; slot < n_selected_; ++slot) {
-      const auto query = static_cast<std::size_t>(selected_[static_cast<std::size_t>(slot)]);
-      const double error = certificates_[query].error(maxima);
-      errors_[static_cast<std::size_t>(slot)] = error;
-      if (error == kInfinity) widened_[query] = 1;
-      update_threshold(slot);
-    }
-    if (by_place_)
-      screen_.run_places(set, tile_begin, tile_end, thresholds_.data(), *this);
-    else
-      screen_.run(set, tile_begin, tile_end, thresholds_.data(), *this);
-    counters_.distances += n_selected_ * (tile_end - tile_begin);
+    screen_tile(set, tile_begin, tile_end, set.norms->maxima(tile_begin, tile_end));
   }
 }
 
-RowMaxima ChunkSearch::maxima_of(const RowSet& set, std::int64_t begin, std::int64_t end) const {
-  if (!by_place_) return set.norms->maxima(begin, end);
+void ChunkSearch::screen_by_place(const RowSet& set, const Places& places) {
+  const RowMaxima maxima = maxima_of(set, *places.block);
+  for (std::int64_t begin = places.begin; begin < places.end; begin += base_tile_)
+    screen_tile(set, begin, std::min(places.end, begin + base_tile_), maxima);
+}
+
+void ChunkSearch::screen_tile(const RowSet& set, std::int64_t begin, std::int64_t end,
+                              const RowMaxima& maxima) {
+  set_tile(set, begin);
+  for (std::int64_t slot = 0; slot < n_selected_; ++slot) {
+    const auto query = static_cast<std::size_t>(selected_[static_cast<std::size_t>(slot)]);
+    const double error = certificates_[query].error(maxima);
+    errors_[static_cast<std::size_t>(slot)] = error;
+    if (error == kInfinity) widened_[query] = 1;
+    update_threshold(slot);
+  }
+  if (by_place_)
+    screen_.run_places(set, begin, end, thresholds_.data(), *this);
+  else
+    screen_.run(set, begin, end, thresholds_.data(), *this);
+  counters_.distances += n_selected_ * (end - begin);
+}
+
+RowMaxima ChunkSearch::maxima_of(const RowSet& set, const PlaneBlock& block) const {
   if (context_->metric == Metric::cosine) return set.norms->maxima();
-  return {set.plane->row_norm(begin), 0};
+  return {set.plane->row_norm(block), 0};
 }
 
 double ChunkSearch::screened_cut(std::int64_t query) const {
@@ -224,6 +295,7 @@ void ChunkSearch::raise_cut(std::int64_t query, double cut) {
 }
 
 void ChunkSearch::add(std::int64_t slot, std::int64_t row, float score) {
+  slot += first_slot_;
   const auto i = static_cast<std::size_t>(slot);
   const std::int64_t query = selected_[i];
   std::int64_t& count = counts_[static_cast<std::size_t>(query)];
@@ -309,7 +381,7 @@ void ChunkSearch::merge_exact(std::int64_t query, const Candidate* first, const 
     fresh_neighbors_[e] = exact_[e].id;
     fresh_distances_[e] = exact_[e].distance;
   }
-  const NeighborRow answer = out_->row(first_row_ + query);
+  const NeighborRow answer = this->answer(query);
   std::copy(answer.neighbors.begin(), answer.neighbors.end(), merged_neighbors_.begin());
   std::copy(answer.distances.begin(), answer.distances.end(), merged_distances_.begin());
   merge_rows({merged_neighbors_, merged_distances_},
@@ -339,7 +411,7 @@ void ChunkSearch::seed(const RowSet& sample) {
     std::fill(thresholds_.begin() + n_selected_, thresholds_.end(), kFloatInfinity);
     return;
   }
-  screen(sample, 0, sample.rows.rows);
+  screen_part(sample, 0, 1);
   keep_thresholds_only();
 }
 
@@ -348,7 +420,7 @@ void ChunkSearch::keep_thresholds_only() {
     prune(q);
     counts_[static_cast<std::size_t>(q)] = 0;
     set_limit(q);
-    const NeighborRow answer = out_->row(first_row_ + q);
+    const NeighborRow answer = this->answer(q);
     std::fill(answer.neighbors.begin(), answer.neighbors.end(), kNoNeighbor);
     std::fill(answer.distances.begin(), answer.distances.end(), worst_distance(context_->metric));
     widened_[static_cast<std::size_t>(q)] = 0;

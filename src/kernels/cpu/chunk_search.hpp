@@ -36,6 +36,17 @@ struct SearchContext {
   double error_factor = 1;
 };
 
+/// Which rows of an answer the queries of a chunk have: those from `first` on, of the sorted queries if they
+/// are.
+struct AnswerRows {
+  std::int64_t first = 0;
+  std::span<const std::uint32_t> order;  // of all queries; empty: as they came
+
+  std::int64_t operator[](std::int64_t query) const {
+    return order.empty() ? first + query : std::int64_t{order[static_cast<std::size_t>(first + query)]};
+  }
+};
+
 /// One thread's search of one chunk of queries: thresholds, candidates, and the exact re-rank.
 ///
 /// A query's answer so far is its row of `out` (exact) and its buffer (bounds). The buffer is pruned when it
@@ -51,9 +62,9 @@ class ChunkSearch final : private CandidateSink {
   std::size_t bytes() const;
 
   /// @param bound  empty or one distance a query
-  /// @param out    answers; rows from first_row on are this chunk's, and all padding
+  /// @param out    answers; all padding
   void begin(const SearchContext& context, MatrixView<const float> queries, std::span<const float> bound,
-             TopK& out, std::int64_t first_row);
+             TopK& out, const AnswerRows& rows);
 
   /// Takes all queries for the next screens. @pre no more than plan.query_tile
   void select_all();
@@ -61,10 +72,11 @@ class ChunkSearch final : private CandidateSink {
   void select(std::span<const std::int32_t> queries);
 
   /// Screens rows [begin, end) of a set against the selected queries, tile by tile.
-  /// Where all are selected and the set has a plane, it is what is screened, as long as that proves enough;
-  /// then [begin, end) are places in it.
-  /// @pre with a plane, begin is a multiple of kPanelRows
-  void screen(const RowSet& set, std::int64_t begin, std::int64_t end);
+  void screen_rows(const RowSet& set, std::int64_t begin, std::int64_t end);
+
+  /// Screens one of several equal parts of a set. Where all queries are selected and the set has a plane, it
+  /// is what is screened, as long as that proves enough; parts are then parts of its places.
+  void screen_part(const RowSet& set, std::int64_t part, std::int64_t parts);
 
   /// Raises thresholds by what a sample proves; takes nothing from it. @pre all are selected
   void seed(const RowSet& sample);
@@ -89,11 +101,24 @@ class ChunkSearch final : private CandidateSink {
     float distance;
   };
 
-  /// Screens places of one block of the set's plane.
-  void screen_plane(const RowSet& set, std::int64_t begin, std::int64_t end);
-  void screen_rows(const RowSet& set, std::int64_t begin, std::int64_t end);
-  /// @pre in one block of the plane, where rows come by place
-  RowMaxima maxima_of(const RowSet& set, std::int64_t begin, std::int64_t end) const;
+  /// Some places of a block of a plane.
+  struct Places {
+    const PlaneBlock* block = nullptr;
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+  };
+
+  /// Those of a block that lie in [begin, end); there may be none.
+  static Places places_of(const PlaneBlock& block, std::int64_t begin, std::int64_t end);
+  void screen_places(const RowSet& set, const Places& places);
+  /// Places [begin, end) of a plane, cell by cell, but for cells that are too far from the queries.
+  void screen_cells(const RowSet& set, std::int64_t begin, std::int64_t end);
+  /// Panels of queries that may find something in a cell.
+  std::span<const PlaneQueries::Range> queries_in_reach(std::int64_t cell);
+  void screen_plane(const RowSet& set, const Places& places, std::span<const PlaneQueries::Range> queries);
+  void screen_by_place(const RowSet& set, const Places& places);
+  void screen_tile(const RowSet& set, std::int64_t begin, std::int64_t end, const RowMaxima& maxima);
+  RowMaxima maxima_of(const RowSet& set, const PlaneBlock& block) const;
   void leave_plane();
   /// Forgets candidates and answers but keeps what they proved: k rows at least that good exist.
   void keep_thresholds_only();
@@ -108,7 +133,7 @@ class ChunkSearch final : private CandidateSink {
   }
   double screened_cut(std::int64_t query) const;
 
-  /// @param slot  place among the selected queries
+  /// @param slot  place among the queries being screened
   void add(std::int64_t slot, std::int64_t row, float score) override;
   void make_room(std::int64_t query);
   void set_limit(std::int64_t query);
@@ -117,6 +142,7 @@ class ChunkSearch final : private CandidateSink {
   void prune(std::int64_t query);
   void rerank(std::int64_t query);
   void merge_exact(std::int64_t query, const Candidate* first, const Candidate* last);
+  NeighborRow answer(std::int64_t query) { return out_->row(answer_rows_[query]); }
   void raise_cut(std::int64_t query, double cut);
   void update_threshold(std::int64_t slot);
   Candidate* candidates(std::int64_t query) { return candidates_.data() + query * capacity_; }
@@ -127,7 +153,7 @@ class ChunkSearch final : private CandidateSink {
   const SearchContext* context_ = nullptr;
   MatrixView<const float> queries_;
   TopK* out_ = nullptr;
-  std::int64_t first_row_ = 0;
+  AnswerRows answer_rows_;
   const RowSet* tile_set_ = nullptr;  // of the tile being screened
   std::int64_t tile_begin_ = 0;       // in its set
 
@@ -135,7 +161,10 @@ class ChunkSearch final : private CandidateSink {
   std::vector<float> lowers_;
   TileScreen screen_;
   PlaneQueries plane_queries_;
-  bool by_place_ = false;  // rows come in the order of the plane
+  CellReach reach_;
+  std::vector<PlaneQueries::Range> in_reach_;
+  std::int64_t first_slot_ = 0;  // of those being screened
+  bool by_place_ = false;        // rows come in the order of the plane
   bool on_plane_ = false;
   bool left_plane_ = false;    // this chunk has a plane, which proved too little
   std::int64_t screened_ = 0;  // pairs on the plane, of this chunk

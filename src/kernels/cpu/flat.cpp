@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.hpp"
@@ -15,12 +17,16 @@
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/one_blas_thread.hpp"
 #include "kernels/cpu/range_search.hpp"
+#include "kernels/cpu/row_cells.hpp"
 #include "kernels/cpu/row_norms.hpp"
 #include "kernels/cpu/scratch.hpp"
 #include "kernels/search_calls.hpp"
 
 namespace mpishards::kernels::cpu {
 namespace {
+
+// Squared distances of rows with larger norms come near to what float32 holds.
+constexpr double kLargestDivided = 1e18;
 
 class FlatIndex final : public Index {
  public:
@@ -48,19 +54,21 @@ class FlatIndex final : public Index {
  private:
   CpuSearchPlan plan(const SearchShape& shape) const;
   void pack(std::int64_t queries);
+  /// Divides the rows into cells if searches are many enough to gain by it. @return true if it did
+  bool divide();
   void take_sample(std::int64_t rows);
   void reserve(const CpuSearchPlan& plan, const SearchShape& shape);
+  /// @param order  of the queries: which row of the answer is whose; empty: as they came
   void share_queries(const CpuSearchPlan& plan, MatrixView<const float> queries, std::span<const float> bound,
-                     TopK& out);
+                     std::span<const std::uint32_t> order, TopK& out);
+  void share_queries_by_cell(const CpuSearchPlan& plan, MatrixView<const float> queries,
+                             std::span<const float> bound, TopK& out);
   void share_base(MatrixView<const float> queries, std::span<const float> bound, TopK& out);
-  /// Where a thread's part of the base begins: between two panels of the plane.
-  std::int64_t part_begin(std::int64_t rows, int thread) const {
-    return thread == threads_ ? rows : rows / kPanelRows * thread / threads_ * kPanelRows;
-  }
+  /// @param part  of so many of the base
   void search_part(ChunkSearch& chunk, MatrixView<const float> queries, std::span<const float> bound,
-                   std::int64_t begin, std::int64_t end, TopK& out, std::int64_t first_row) const;
+                   int part, int parts, TopK& out, const AnswerRows& rows) const;
   template <class Chunk>
-  void note_widened(const Chunk& chunk, std::int64_t first_query, std::int64_t count);
+  void note_widened(const Chunk& chunk, const AnswerRows& rows, std::int64_t count);
 
   Metric metric_;
   int threads_;
@@ -68,10 +76,13 @@ class FlatIndex final : public Index {
   FlatOverrides overrides_;
   SearchContext context_;
   RowNorms norms_;
+  RowCells cells_;
   RowPlane plane_;
-  std::int64_t queries_seen_ = 0;  // since build()
-  bool is_packed_ = false;         // as far as it goes: the plane may be empty
-  RowSet sample_;                  // spread over the base
+  std::int64_t queries_seen_ = 0;       // since build()
+  std::int64_t many_queries_seen_ = 0;  // the same, of searches for many at once
+  bool has_tried_cells_ = false;
+  bool is_packed_ = false;  // as far as it goes: the plane may be empty
+  RowSet sample_;           // spread over the base
   Matrix sample_rows_;
   RowNorms sample_norms_;
   RowPlane sample_plane_;
@@ -89,23 +100,45 @@ void FlatIndex::build(TypedView base, RowIds ids, RowLists) {
   context_ = {metric_, &isa_, {base, &norms_, 1}, ids, norms_.maxima().norm, overrides_.error_factor};
   sample_ = {};
   queries_seen_ = 0;
+  many_queries_seen_ = 0;
+  has_tried_cells_ = false;
+  cells_.clear();
   is_packed_ = false;
 }
 
 void FlatIndex::pack(std::int64_t queries) {
   queries_seen_ += queries;
-  if (isa_.plane == nullptr || is_packed_ ||
+  if (queries >= kFewPlaneQueries) many_queries_seen_ += queries;
+  if (isa_.plane == nullptr ||
       queries_seen_ < overrides_.queries_worth_packing.value_or(kQueriesWorthPacking))
     return;
+  const bool is_divided = divide();
+  if (is_packed_ && !is_divided) return;
   is_packed_ = true;
-  plane_.build(context_.base.rows, metric_, overrides_.plane, isa_, threads_);
+  context_.base.plane = nullptr;
+  if (!is_divided) cells_.clear();
+  plane_.build(context_.base.rows, metric_, overrides_.plane, cells_, isa_, threads_);
+  cells_.forget_rows();
   if (!plane_.is_empty()) context_.base.plane = &plane_;
   sample_ = {};
+}
+
+bool FlatIndex::divide() {
+  const std::int64_t cells = RowCells::cells_for(context_.base.rows.rows);
+  const std::int64_t worth = cells * overrides_.queries_worth_cell.value_or(kQueriesWorthCell);
+  if (has_tried_cells_ || cells == 0 || many_queries_seen_ < std::max(worth, kFewPlaneQueries)) return false;
+  has_tried_cells_ = true;
+  if (is_packed_ && plane_.is_empty()) return false;
+  if (metric_ != Metric::cosine && !(norms_.maxima().norm <= kLargestDivided)) return false;
+  cells_.build(context_.base.rows, metric_, isa_, threads_);
+  return !cells_.is_empty();
 }
 
 CpuSearchPlan FlatIndex::plan(const SearchShape& shape) const {
   const CpuLimits limits{.threads = threads_, .isa = isa_.name, .is_packed = context_.base.plane != nullptr};
   CpuSearchPlan plan = plan_cpu_search(shape, limits);
+  plan_for_cells(plan,
+                 context_.base.plane == nullptr || plane_.cells() == nullptr ? 0 : plane_.cells()->count());
   plan.query_tile = overrides_.query_tile.value_or(plan.query_tile);
   plan.base_tile = overrides_.base_tile.value_or(plan.base_tile);
   plan.buffer_entries = overrides_.buffer_entries.value_or(plan.buffer_entries);
@@ -167,31 +200,33 @@ void FlatIndex::search(MatrixView<const float> queries, Probes probes, std::span
   if (plan.sample_rows == 0) sample_ = {};
   if (plan.split_base)
     share_base(queries, bound, out);
+  else if (plan.cells > 0)
+    share_queries_by_cell(plan, queries, bound, out);
   else
-    share_queries(plan, queries, bound, out);
+    share_queries(plan, queries, bound, {}, out);
   drop_beyond_bound(out, bound);
   for (const ChunkSearch& chunk : chunks_) counters_ += chunk.counters();
   widened_.add_to(counters_);
 }
 
 void FlatIndex::search_part(ChunkSearch& chunk, MatrixView<const float> queries, std::span<const float> bound,
-                            std::int64_t begin, std::int64_t end, TopK& out, std::int64_t first_row) const {
+                            int part, int parts, TopK& out, const AnswerRows& rows) const {
   const DefaultFloatEnvironment environment;
-  chunk.begin(context_, queries, bound, out, first_row);
+  chunk.begin(context_, queries, bound, out, rows);
   chunk.select_all();
   if (sample_.norms != nullptr) chunk.seed(sample_);
-  chunk.screen(context_.base, begin, end);
+  chunk.screen_part(context_.base, part, parts);
   chunk.finish();
 }
 
 template <class Chunk>
-void FlatIndex::note_widened(const Chunk& chunk, std::int64_t first_query, std::int64_t count) {
+void FlatIndex::note_widened(const Chunk& chunk, const AnswerRows& rows, std::int64_t count) {
   for (std::int64_t q = 0; q < count; ++q)
-    if (chunk.is_widened(q)) widened_.note(first_query + q);
+    if (chunk.is_widened(q)) widened_.note(rows[q]);
 }
 
 void FlatIndex::share_queries(const CpuSearchPlan& plan, MatrixView<const float> queries,
-                              std::span<const float> bound, TopK& out) {
+                              std::span<const float> bound, std::span<const std::uint32_t> order, TopK& out) {
   const std::int64_t n_chunks = (queries.rows + plan.query_tile - 1) / plan.query_tile;
 #pragma omp parallel for num_threads(threads_) schedule(dynamic, 1)
   for (std::int64_t c = 0; c < n_chunks; ++c) {
@@ -201,18 +236,36 @@ void FlatIndex::share_queries(const CpuSearchPlan& plan, MatrixView<const float>
         bound.empty() ? bound
                       : bound.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
     ChunkSearch& chunk = chunks_[static_cast<std::size_t>(omp_get_thread_num())];
-    search_part(chunk, queries.slice(begin, end), own_bound, 0, context_.base.rows.rows, out, begin);
-    note_widened(chunk, begin, end - begin);
+    const AnswerRows rows{begin, order};
+    search_part(chunk, queries.slice(begin, end), own_bound, 0, 1, out, rows);
+    note_widened(chunk, rows, end - begin);
   }
 }
 
+void FlatIndex::share_queries_by_cell(const CpuSearchPlan& plan, MatrixView<const float> queries,
+                                      std::span<const float> bound, TopK& out) {
+  const auto n_queries = static_cast<std::size_t>(queries.rows);
+  std::vector<std::uint32_t> cells(n_queries);
+  cells_.nearest({DType::f32, reinterpret_cast<const std::byte*>(queries.data), queries.rows, queries.cols},
+                 cells);
+  std::vector<std::uint32_t> order(n_queries);
+  std::iota(order.begin(), order.end(), std::uint32_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::uint32_t q) { return cells[q]; });
+  Matrix sorted(DType::f32, queries.rows, queries.cols);
+  std::vector<float> sorted_bound(bound.size());
+  for (std::size_t i = 0; i < n_queries; ++i) {
+    std::copy_n(queries.row(order[i]), queries.cols, sorted.as<float>().row(static_cast<std::int64_t>(i)));
+    if (!bound.empty()) sorted_bound[i] = bound[order[i]];
+  }
+  share_queries(plan, sorted.view().as<float>(), sorted_bound, order, out);
+}
+
 void FlatIndex::share_base(MatrixView<const float> queries, std::span<const float> bound, TopK& out) {
-  const std::int64_t rows = context_.base.rows.rows;
 #pragma omp parallel for num_threads(threads_) schedule(static, 1)
   for (int t = 0; t < threads_; ++t)
-    search_part(chunks_[static_cast<std::size_t>(t)], queries, bound, part_begin(rows, t),
-                part_begin(rows, t + 1), parts_[static_cast<std::size_t>(t)], 0);
-  for (const ChunkSearch& chunk : chunks_) note_widened(chunk, 0, queries.rows);
+    search_part(chunks_[static_cast<std::size_t>(t)], queries, bound, t, threads_,
+                parts_[static_cast<std::size_t>(t)], {});
+  for (const ChunkSearch& chunk : chunks_) note_widened(chunk, {}, queries.rows);
   for (const TopK& part : parts_) merge_into(out, part);
 }
 
@@ -256,7 +309,7 @@ bool FlatIndex::search_range(MatrixView<const float> queries, const RangeRequest
     ranges_[thread].search(context_, request, queries.slice(first, last), first, from + rows * part / n_parts,
                            from + rows * (part + 1) / n_parts, n_hits, hits[thread]);
 #pragma omp critical
-    note_widened(ranges_[thread], first, last - first);
+    note_widened(ranges_[thread], {.first = first, .order = {}}, last - first);
   }
   if (n_hits > request.max_hits) return false;
   out = sorted_hits(hits, queries.rows, metric_, threads_);
@@ -266,8 +319,8 @@ bool FlatIndex::search_range(MatrixView<const float> queries, const RangeRequest
 }
 
 std::size_t FlatIndex::bytes() const {
-  std::size_t total = widened_.bytes() + plane_.bytes() + sample_plane_.bytes() + norms_.bytes() +
-                      sample_norms_.bytes() + sample_rows_.bytes();
+  std::size_t total = widened_.bytes() + cells_.bytes() + plane_.bytes() + sample_plane_.bytes() +
+                      norms_.bytes() + sample_norms_.bytes() + sample_rows_.bytes();
   for (const ChunkSearch& chunk : chunks_) total += chunk.bytes();
   for (const RangeSearch& range : ranges_) total += range.bytes();
   for (const TopK& part : parts_) total += bytes_of(part);

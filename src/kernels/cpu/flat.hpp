@@ -19,6 +19,7 @@ struct FlatOverrides {
   std::optional<bool> split_base;
   std::optional<PlaneType> plane;  // what rows are packed as; u8: not at all, unless they are such bytes
   std::optional<std::int64_t> queries_worth_packing;  // searched so far, for a plane to be made
+  std::optional<std::int64_t> queries_worth_cell;     // the same for each cell, for rows to be divided
   double error_factor = 1;                            // below 1 the certificate is a lie
 };
 

@@ -68,7 +68,7 @@ void ListSearch::search(const ListContext& context, std::span<const ProbingQuery
     fill_padding(answers_);
   const std::span<const float> bound =
       context.bound.empty() ? context.bound : std::span<const float>(bound_).first(chunk.size());
-  search_.begin(context.search, {queries_.data(), nq, d}, bound, answers_, 0);
+  search_.begin(context.search, {queries_.data(), nq, d}, bound, answers_, {});
   const std::int64_t n_lists = context.lists.count();
   for (std::int64_t g = 0; g < n_lists; ++g) screen(context, g, part);
   search_.prune_all();
@@ -117,7 +117,7 @@ void ListSearch::screen(const ListContext& context, std::int64_t group, ListPart
     const std::int64_t size = std::min(query_tile_, end - tile);
     search_.select(std::span<const std::int32_t>(members_).subspan(static_cast<std::size_t>(tile),
                                                                    static_cast<std::size_t>(size)));
-    search_.screen(context.search.base, first, last);
+    search_.screen_rows(context.search.base, first, last);
   }
 }
 

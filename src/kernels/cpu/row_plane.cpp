@@ -143,13 +143,6 @@ std::int64_t padded_values(PlaneType type, std::int64_t d) {
   return row_tiles(type, d) * kTileRowBytes / bytes_per_value(type);
 }
 
-/// A row on its way to its place.
-struct PlacedRow {
-  std::uint32_t key;
-  std::uint32_t row;
-  auto operator<=>(const PlacedRow&) const = default;
-};
-
 /// Orders as the value does. @pre not negative; what is no number comes last
 std::uint32_t sortable(double value) {
   return value < kInfinity ? std::bit_cast<std::uint32_t>(static_cast<float>(value)) : ~std::uint32_t{0};
@@ -287,6 +280,11 @@ PlaneType quicker_type(TypedView base, Metric metric, std::span<const float> cen
                                                                                             : PlaneType::bf16;
 }
 
+/// Each cell ends a block.
+std::int64_t most_blocks(std::int64_t rows) {
+  return (rows + RowPlane::kBlockRows - 1) / RowPlane::kBlockRows + RowCells::cells_for(rows);
+}
+
 }  // namespace
 
 void PlaneBlock::include(const PlaneBlock& other) {
@@ -296,48 +294,55 @@ void PlaneBlock::include(const PlaneBlock& other) {
 }
 
 std::int64_t RowPlane::bytes_for(std::int64_t rows, std::int64_t d) {
-  const std::int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
-  const std::int64_t padded = panels_of(rows) * kPanelRows;
+  // Each cell ends a panel.
+  const std::int64_t cells = RowCells::cells_for(rows);
+  const std::int64_t padded = (panels_of(rows) + cells) * kPanelRows;
   const auto per_row =
       static_cast<std::int64_t>(2 * sizeof(float) + sizeof(std::uint32_t) + sizeof(PlacedRow));
-  return plane_bytes(PlaneType::bf16, rows, d) + padded * per_row +
+  return plane_bytes(PlaneType::bf16, padded, d) + padded * per_row +
          (padded / kTileRows + d) * static_cast<std::int64_t>(sizeof(float)) +
-         blocks * static_cast<std::int64_t>(sizeof(PlaneBlock));
+         most_blocks(rows) * static_cast<std::int64_t>(sizeof(PlaneBlock)) +
+         cells * static_cast<std::int64_t>(sizeof(float) + sizeof(std::size_t));
 }
 
-void RowPlane::build(TypedView base, Metric metric, std::optional<PlaneType> type, const Isa& isa,
-                     int threads) {
+void RowPlane::build(TypedView base, Metric metric, std::optional<PlaneType> type, const RowCells& cells,
+                     const Isa& isa, int threads) {
   clear();
   if (base.rows == 0) return;
   const std::optional<PlaneType> exact = exact_type_of(base, metric);
   if (exact.has_value() && type.value_or(*exact) == *exact) {
-    build_as(base, metric, {*exact, true, {}}, RowOrder::by_norm, isa, threads);
+    build_in_cells(base, metric, {*exact, true, {}}, RowOrder::by_norm, cells, isa, threads);
     if (!is_empty()) return;
   }
   if (type == PlaneType::u8) return;
   std::vector<float> center = center_of(base, metric, isa);
   const PlaneType chosen = type.has_value() ? *type : quicker_type(base, metric, center, isa, threads);
-  build_as(base, metric, {chosen, false, std::move(center)}, RowOrder::by_norm, isa, threads);
+  build_in_cells(base, metric, {chosen, false, std::move(center)}, RowOrder::by_norm, cells, isa, threads);
 }
 
 void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format, RowOrder order,
                         const Isa& isa, int threads) {
+  build_in_cells(base, metric, format, order, RowCells(), isa, threads);
+}
+
+void RowPlane::build_in_cells(TypedView base, Metric metric, const PlaneFormat& format, RowOrder order,
+                              const RowCells& cells, const Isa& isa, int threads) {
   format_ = format;
+  cells_ = cells.is_empty() ? nullptr : &cells;
   metric_ = metric;
   rows_ = base.rows;
   d_ = base.cols;
   center_norm_ = format_.center.empty()
                      ? 0.0
                      : norm_range(isa.dot_product(format_.center.data(), format_.center.data(), d_), d_).high;
-  const std::int64_t needed = plane_bytes(format_.type, rows_, d_);
+  sort_places(base, order, isa, threads);
+  const auto n_blocks = std::ssize(blocks_);
+  const std::int64_t padded = panels_of(places()) * kPanelRows;
+  const std::int64_t needed = plane_bytes(format_.type, padded, d_);
   if (static_cast<std::int64_t>(bytes_.bytes()) < needed) {
     bytes_ = {};
     bytes_ = Matrix(DType::u8, 1, needed);
   }
-  const std::int64_t n_blocks = (rows_ + kBlockRows - 1) / kBlockRows;
-  blocks_.assign(static_cast<std::size_t>(n_blocks), {});
-  sort_places(base, order, isa, threads);
-  const std::int64_t padded = panels_of(rows_) * kPanelRows;
   set_size(bias_, has_bias() ? padded : 0);
   set_size(group_bias_, has_bias() ? padded / kTileRows : 0);
   const std::int64_t width = padded_values(format_.type, d_);
@@ -346,7 +351,8 @@ void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int thread = 0; thread < threads; ++thread)
     for (std::int64_t block = n_blocks * thread / threads; block < n_blocks * (thread + 1) / threads; ++block)
-      blocks_[static_cast<std::size_t>(block)] = pack_block(base, block, isa, all_values + width * thread);
+      blocks_[static_cast<std::size_t>(block)] =
+          pack_block(base, blocks_[static_cast<std::size_t>(block)], isa, all_values + width * thread);
   maxima_ = blocks_.front();
   const bool is_scaled = format_.type == PlaneType::s8 && !format_.is_exact;
   bool is_sound = !is_scaled || holds_sums_of_bytes(d_);
@@ -356,16 +362,53 @@ void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format
                block.residual < kInfinity &&
                !(format_.is_exact && (block.residual > 0 || block.squares > kLargestUnits));
   }
-  if (!is_sound) clear();
+  if (!is_sound) return clear();
+  measure_cells(base, isa, threads);
+}
+
+/// All rows, those of one cell beside each other; keys are cells.
+std::vector<PlacedRow> RowPlane::rows_by_cell() const {
+  std::vector<PlacedRow> rows(static_cast<std::size_t>(rows_));
+  if (cells_ == nullptr) {
+    for (std::size_t row = 0; row < rows.size(); ++row) rows[row] = {0, static_cast<std::uint32_t>(row)};
+    return rows;
+  }
+  const std::span<const std::uint32_t> cell_of_row = cells_->cell_of_row();
+  std::vector<std::size_t> next(static_cast<std::size_t>(cells_->count()) + 1, 0);
+  for (const std::uint32_t cell : cell_of_row) ++next[cell + 1];
+  std::partial_sum(next.begin(), next.end(), next.begin());
+  for (std::size_t row = 0; row < rows.size(); ++row)
+    rows[next[cell_of_row[row]]++] = {cell_of_row[row], static_cast<std::uint32_t>(row)};
+  return rows;
 }
 
 void RowPlane::sort_places(TypedView base, RowOrder order, const Isa& isa, int threads) {
   const bool is_scaled = format_.type == PlaneType::s8 && !format_.is_exact;
   const bool by_norm = order == RowOrder::by_norm;
-  set_size(order_, rows_);
-  std::iota(order_.begin(), order_.end(), std::uint32_t{0});
-  if (!is_scaled && !by_norm) return;
-  std::vector<PlacedRow> rows(static_cast<std::size_t>(rows_));
+  std::vector<PlacedRow> rows = rows_by_cell();
+  blocks_.clear();
+  blocks_.reserve(static_cast<std::size_t>(most_blocks(rows_)));
+  for (std::int64_t first = 0; first < rows_;) {
+    const std::uint32_t cell = rows[static_cast<std::size_t>(first)].key;
+    std::int64_t last = first;
+    while (last < std::min(rows_, first + kBlockRows) && rows[static_cast<std::size_t>(last)].key == cell)
+      ++last;
+    const std::int64_t begin = blocks_.empty() ? 0 : panels_of(places()) * kPanelRows;
+    blocks_.push_back({.begin = begin, .end = begin + last - first, .cell = cell});
+    first = last;
+  }
+  if (is_scaled || by_norm) sort_rows(base, rows, by_norm, isa, threads);
+  set_size(order_, places());
+  auto row = rows.begin();
+  for (const PlaneBlock& block : blocks_)
+    for (std::int64_t place = block.begin; place < block.end; ++place)
+      order_[static_cast<std::size_t>(place)] = row++->row;
+}
+
+/// Sorts rows inside their cells, and gives blocks their scales.
+void RowPlane::sort_rows(TypedView base, std::vector<PlacedRow>& rows, bool by_norm, const Isa& isa,
+                         int threads) {
+  const bool is_scaled = format_.type == PlaneType::s8 && !format_.is_exact;
   std::vector<float> squares(is_scaled && by_norm ? rows.size() : 0);
   PlacedRow* const all_rows = rows.data();
   std::vector<float> floats(static_cast<std::size_t>(d_ * threads));
@@ -377,32 +420,34 @@ void RowPlane::sort_places(TypedView base, RowOrder order, const Isa& isa, int t
     const DefaultFloatEnvironment environment;
     const RowReader reader(base, metric_, format_.center, isa, all_floats + d_ * thread);
     double* const own_values = all_values + d_ * thread;
-    for (std::int64_t row = rows_ * thread / threads; row < rows_ * (thread + 1) / threads; ++row) {
+    for (std::int64_t i = rows_ * thread / threads; i < rows_ * (thread + 1) / threads; ++i) {
+      const std::uint32_t row = all_rows[i].row;
       reader.read(row, own_values);
       const double norm = by_norm ? sum_of_squares(own_values, d_) : 0.0;
-      if (!squares.empty()) squares[static_cast<std::size_t>(row)] = static_cast<float>(norm);
-      const double key = is_scaled ? largest_magnitude(own_values, d_) : norm;
-      all_rows[row] = {sortable(key), static_cast<std::uint32_t>(row)};
+      if (!squares.empty()) squares[row] = static_cast<float>(norm);
+      all_rows[i].key = sortable(is_scaled ? largest_magnitude(own_values, d_) : norm);
     }
   }
-  std::ranges::sort(rows);
-  std::ranges::transform(rows, order_.begin(), &PlacedRow::row);
-  if (!is_scaled) return;
-  for (std::size_t block = 0; block < blocks_.size(); ++block)
-    blocks_[block].scale = scale_of(
-        value_of(rows[std::min(rows.size(), (block + 1) * static_cast<std::size_t>(kBlockRows)) - 1].key));
-  if (!by_norm) return;
-  for (std::int64_t begin = 0; begin < rows_; begin += kBlockRows) {
-    const auto first = rows.begin() + begin;
-    const auto last = rows.begin() + std::min(rows_, begin + kBlockRows);
-    for (auto at = first; at != last; ++at) at->key = sortable(squares[at->row]);
-    std::sort(first, last);
+  auto first = rows.begin();
+  for (std::size_t block = 0; block < blocks_.size();) {
+    std::size_t next = block;
+    std::int64_t in_cell = 0;
+    for (; next < blocks_.size() && blocks_[next].cell == blocks_[block].cell; ++next)
+      in_cell += blocks_[next].end - blocks_[next].begin;
+    std::sort(first, first + in_cell);
+    for (; block < next; ++block) {
+      const auto last = first + (blocks_[block].end - blocks_[block].begin);
+      if (is_scaled) blocks_[block].scale = scale_of(value_of(std::prev(last)->key));
+      if (!squares.empty()) {
+        for (auto at = first; at != last; ++at) at->key = sortable(squares[at->row]);
+        std::sort(first, last);
+      }
+      first = last;
+    }
   }
-  std::ranges::transform(rows, order_.begin(), &PlacedRow::row);
 }
 
-double RowPlane::row_norm(std::int64_t place) const {
-  const PlaneBlock& block = block_of(place);
+double RowPlane::row_norm(const PlaneBlock& block) const {
   return (block.norm + block.residual + center_norm_) * kOutward;
 }
 
@@ -412,13 +457,12 @@ void RowPlane::set_bias(std::int64_t place, double squares) {
                        : static_cast<float>(-squares / 2);
 }
 
-PlaneBlock RowPlane::pack_block(TypedView base, std::int64_t number, const Isa& isa, double* values) {
+PlaneBlock RowPlane::pack_block(TypedView base, const PlaneBlock& empty, const Isa& isa, double* values) {
   const DefaultFloatEnvironment environment;
-  const std::int64_t begin = number * kBlockRows;
-  const std::int64_t end = std::min(rows_, begin + kBlockRows);
+  const auto [begin, end] = std::pair(empty.begin, empty.end);
   std::vector<float> floats(static_cast<std::size_t>(base.cols));
   const RowReader reader(base, metric_, format_.center, isa, floats.data());
-  PlaneBlock block = blocks_[static_cast<std::size_t>(number)];
+  PlaneBlock block = empty;
   std::byte* const bytes = bytes_.data();
   const std::int64_t tiles = row_tiles();
   std::vector<std::byte> packed(static_cast<std::size_t>(tiles * kTileRowBytes));
@@ -458,6 +502,58 @@ PlaneBlock RowPlane::pack_block(TypedView base, std::int64_t number, const Isa& 
   block.residual = norm_range(residual, d_).high;
   block.squares = most_squares * kOutward;
   return block;
+}
+
+/// Finds the radii.
+void RowPlane::measure_cells(TypedView base, const Isa& isa, int threads) {
+  radii_.clear();
+  if (cells_ == nullptr) return;
+  radii_.resize(static_cast<std::size_t>(cells_->count()), 0.0f);
+  // Of the double operations in sums and in differences from centers.
+  const double slack = static_cast<double>(d_ + 16) * 0x1p-51;
+  const double origin_norm = std::sqrt(isa.dot_product(cells_->origin(), cells_->origin(), d_));
+  std::vector<float> floats(static_cast<std::size_t>(d_ * threads));
+  std::vector<double> values(static_cast<std::size_t>(d_ * threads));
+  float* const all_floats = floats.data();
+  double* const all_values = values.data();
+  const std::int64_t n_cells = cells_->count();
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int thread = 0; thread < threads; ++thread) {
+    const DefaultFloatEnvironment environment;
+    const RowReader reader(base, metric_, {}, isa, all_floats + d_ * thread);
+    double* const own = all_values + d_ * thread;
+    for (std::int64_t cell = n_cells * thread / threads; cell < n_cells * (thread + 1) / threads; ++cell) {
+      double farthest = 0;
+      double norms = origin_norm + std::sqrt(cells_->offset_squares(cell));
+      for (const PlaneBlock& block : blocks_of(cell)) {
+        norms = std::max(norms, block.norm + block.residual + center_norm_);
+        for (std::int64_t place = block.begin; place < block.end; ++place) {
+          prefetch_row(base.row(row_at(std::min(place + kRowsAhead, block.end - 1))), base.row_bytes());
+          reader.read(row_at(place), own);
+          farthest = std::max(farthest, squares_from_center(cell, own));
+        }
+      }
+      radii_[static_cast<std::size_t>(cell)] =
+          round_up((std::sqrt(farthest) + 2 * slack * norms) * (1 + slack));
+    }
+  }
+}
+
+std::span<const PlaneBlock> RowPlane::blocks_of(std::int64_t cell) const {
+  const auto found = std::ranges::equal_range(blocks_, cell, {}, &PlaneBlock::cell);
+  return {found.begin(), found.end()};
+}
+
+/// |x - c|^2 of a row, or of x/|x|.
+double RowPlane::squares_from_center(std::int64_t cell, const double* values) const {
+  const float* const origin = cells_->origin();
+  const float* const offset = cells_->offset(cell);
+  double sum = 0;
+  for (std::int64_t i = 0; i < d_; ++i) {
+    const double difference = values[i] - origin[i] - offset[i];
+    sum += difference * difference;
+  }
+  return sum;
 }
 
 void PlaneQueries::reserve(std::int64_t queries, std::int64_t d, std::int64_t sample_rows, const Isa& isa) {
@@ -570,32 +666,32 @@ double PlaneQueries::error(std::int64_t q, const PlaneBlock& block) const {
   return (lost + summed + query.offset_error) * kOutward * error_factor_;
 }
 
-PlaneTile PlaneQueries::tile_of(const RowPlane& plane, std::int64_t begin, std::int64_t end) {
+PlaneTile PlaneQueries::tile_of(const RowPlane& plane, const PlaneBlock& block, std::int64_t begin,
+                                std::int64_t end, Range queries) {
   PlaneTile tile;
   tile.type = type_;
   tile.row_tiles = plane.row_tiles();
-  tile.queries = packed_.data();
-  tile.n_queries = n_queries_;
+  tile.queries = packed_.data() + queries.begin / kPanelRows * tile.row_tiles * 2 * kTileBytes;
+  tile.n_queries = queries.end - queries.begin;
   tile.rows = plane.panel(begin);
   tile.n_rows = end - begin;
   tile.bias = plane.bias(begin);
   tile.group_bias = plane.group_bias(begin);
   if (is_scaled()) {
-    const double row_scale = plane.block_of(begin).scale;
     auto* const units = units_.as<float>().data;
-    for (std::int64_t q = 0; q < n_queries_; ++q)
-      units[q] = static_cast<float>(queries_[static_cast<std::size_t>(q)].scale * row_scale);
-    std::fill(units + n_queries_, units + padded_queries(n_queries_), 0.0f);
-    tile.units = units;
+    for (std::int64_t q = queries.begin; q < queries.end; ++q)
+      units[q] = static_cast<float>(queries_[static_cast<std::size_t>(q)].scale * block.scale);
+    std::fill(units + queries.end, units + padded_queries(queries.end), 0.0f);
+    tile.units = units + queries.begin;
   }
   tile.scratch = scratch_.data();
   return tile;
 }
 
-void PlaneQueries::screen(const RowPlane& plane, std::int64_t begin, std::int64_t end,
-                          const float* thresholds, CandidateSink& sink) {
-  PlaneTile tile = tile_of(plane, begin, end);
-  tile.thresholds = thresholds;
+void PlaneQueries::screen(const RowPlane& plane, const PlaneBlock& block, std::int64_t begin,
+                          std::int64_t end, Range queries, const float* thresholds, CandidateSink& sink) {
+  PlaneTile tile = tile_of(plane, block, begin, end, queries);
+  tile.thresholds = thresholds + queries.begin;
   isa_->plane->run(tile, sink);
 }
 
@@ -608,14 +704,14 @@ void PlaneQueries::kth_scores(const RowPlane& plane, std::int64_t k, float* scor
   const std::int64_t query_tiles = padded_queries(n_queries_) / kTileRows;
   // Half panels leave columns that no tile fills.
   std::fill_n(groups, query_tiles * n_groups * kTileRows, 0.0f);
-  for (std::int64_t begin = 0; begin < plane.rows(); begin += RowPlane::kBlockRows) {
-    const std::int64_t end = std::min(plane.rows(), begin + RowPlane::kBlockRows);
-    PlaneTile tile = tile_of(plane, begin, end);
+  for (const PlaneBlock& block : plane.blocks()) {
+    const auto [begin, end] = std::pair(block.begin, block.end);
+    PlaneTile tile = tile_of(plane, block, begin, end, {0, n_queries_});
     tile.group_maxima = groups + begin;
     tile.groups = n_groups;
     isa_->plane->run(tile, nothing);
     for (std::int64_t q = 0; q < n_queries_; ++q)
-      errors_[static_cast<std::size_t>(q)] = round_up(error(q, plane.block_of(begin)));
+      errors_[static_cast<std::size_t>(q)] = round_up(error(q, block));
     for (std::int64_t q = 0; q < query_tiles; ++q)
       for (std::int64_t group = begin / kTileRows; group < end / kTileRows; ++group)
         for (std::int64_t lane = 0; lane < kTileRows; ++lane)

@@ -3,21 +3,26 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "core/matrix_view.hpp"
 #include "core/metric.hpp"
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/plane.hpp"
+#include "kernels/cpu/row_cells.hpp"
 
 namespace mpishards::kernels::cpu {
 
-/// What is known of all rows of one block of a plane; norms are rounded up.
+/// Places of a plane that follow each other, and what is known of all their rows; norms are rounded up.
 struct PlaneBlock {
-  double scale = 1;     // of one unit of the stored integers
-  double norm = 0;      // of what is stored
-  double residual = 0;  // norm of what packing lost
-  double squares = 0;   // l2: |x'|^2 of the values that were packed
+  std::int64_t begin = 0;  // a multiple of kPanelRows
+  std::int64_t end = 0;
+  std::int64_t cell = 0;  // of the rows, where the plane has cells
+  double scale = 1;       // of one unit of the stored integers
+  double norm = 0;        // of what is stored
+  double residual = 0;    // norm of what packing lost
+  double squares = 0;     // l2: |x'|^2 of the values that were packed
 
   void include(const PlaneBlock& other);
 };
@@ -27,6 +32,13 @@ struct PlaneFormat {
   PlaneType type = PlaneType::bf16;
   bool is_exact = false;      // 8-bit data: nothing is lost, nothing is scaled
   std::vector<float> center;  // subtracted from rows (cosine: of length one); empty where is_exact
+};
+
+/// A row on its way to its place.
+struct PlacedRow {
+  std::uint32_t key;
+  std::uint32_t row;
+  auto operator<=>(const PlacedRow&) const = default;
 };
 
 /// How a plane orders its rows.
@@ -39,27 +51,37 @@ enum class RowOrder : std::uint8_t {
 ///
 /// The plane holds x' = x - center (l2, ip) or x/|x| - center (cosine), rounded. What that loses is known for
 /// each block of rows, and is part of the bound of every screened score. Rows have places of their own in a
-/// plane, so that those of a block are alike: bounds are as wide as the worst row of a block.
+/// plane, so that those of a block are alike: bounds are as wide as the worst row of a block. Blocks of one
+/// cell follow each other; behind the last row of a block there may be places without rows.
 /// @par Memory  2 (bf16) or 1 bytes a value in whole tiles, and 9 a row
 class RowPlane {
  public:
-  static constexpr std::int64_t kBlockRows = 2048;
+  static constexpr std::int64_t kBlockRows = 2048;  // at most
 
   /// Packs rows; memory is kept. 8-bit integers, of whatever dtype, are packed as they are, unless `type` is
   /// another one. Other values become bytes or bfloat16, as `type` says, or a sample where rows are many.
   ///
   /// The plane is empty where it would prove nothing: norms beyond float32's range.
+  /// @param cells  of the base, or empty ones; referred to as long as the plane is used
   /// @pre isa.plane != nullptr
   /// @par Cost  reads all rows twice; twice more where only a sample of them was of
   /// bytes; sorts their places
-  void build(TypedView base, Metric metric, std::optional<PlaneType> type, const Isa& isa, int threads);
-  /// The same in a given format.
+  void build(TypedView base, Metric metric, std::optional<PlaneType> type, const RowCells& cells,
+             const Isa& isa, int threads);
+  /// The same in a given format, in one cell.
   void build_as(TypedView base, Metric metric, const PlaneFormat& format, RowOrder order, const Isa& isa,
                 int threads);
   void clear() { rows_ = 0; }
 
   bool is_empty() const { return rows_ == 0; }
   std::int64_t rows() const { return rows_; }
+  std::int64_t places() const { return blocks_.back().end; }
+  std::span<const PlaneBlock> blocks() const { return blocks_; }
+  /// What the blocks' cells are of; null: there is one cell, without a center.
+  const RowCells* cells() const { return cells_; }
+  /// Of each cell's rows around its center, rounded up. @pre there are cells, here and below
+  std::span<const float> radii() const { return radii_; }
+  std::span<const PlaneBlock> blocks_of(std::int64_t cell) const;
   const PlaneFormat& format() const { return format_; }
   std::int64_t row_tiles() const { return cpu::row_tiles(format_.type, d_); }
 
@@ -70,11 +92,8 @@ class RowPlane {
   const std::byte* panel(std::int64_t place) const {
     return bytes_.data() + place / kPanelRows * row_tiles() * 2 * kTileBytes;
   }
-  const PlaneBlock& block_of(std::int64_t place) const {
-    return blocks_[static_cast<std::size_t>(place / kBlockRows)];
-  }
   /// At least |x| of every row of a block. @pre not cosine, whose rows have length one here
-  double row_norm(std::int64_t place) const;
+  double row_norm(const PlaneBlock& block) const;
   double center_norm() const { return center_norm_; }
   /// Over all blocks; without a scale.
   const PlaneBlock& maxima() const { return maxima_; }
@@ -91,26 +110,34 @@ class RowPlane {
   std::size_t bytes() const {
     return bytes_.bytes() + order_.capacity() * sizeof(std::uint32_t) +
            (bias_.capacity() + group_bias_.capacity() + format_.center.capacity()) * sizeof(float) +
-           blocks_.capacity() * sizeof(PlaneBlock);
+           blocks_.capacity() * sizeof(PlaneBlock) + radii_.capacity() * sizeof(float);
   }
   /// At most, whatever the format; with what building takes, but for some rows a thread.
   static std::int64_t bytes_for(std::int64_t rows, std::int64_t d);
 
  private:
+  void build_in_cells(TypedView base, Metric metric, const PlaneFormat& format, RowOrder order,
+                      const RowCells& cells, const Isa& isa, int threads);
+  std::vector<PlacedRow> rows_by_cell() const;
   void sort_places(TypedView base, RowOrder order, const Isa& isa, int threads);
-  PlaneBlock pack_block(TypedView base, std::int64_t block, const Isa& isa, double* values);
+  void sort_rows(TypedView base, std::vector<PlacedRow>& rows, bool by_norm, const Isa& isa, int threads);
+  double squares_from_center(std::int64_t cell, const double* values) const;
+  PlaneBlock pack_block(TypedView base, const PlaneBlock& empty, const Isa& isa, double* values);
+  void measure_cells(TypedView base, const Isa& isa, int threads);
   void set_bias(std::int64_t place, double squares);
 
   PlaneFormat format_;
+  const RowCells* cells_ = nullptr;
   double center_norm_ = 0;  // rounded up
   Metric metric_ = Metric::l2;
   std::int64_t rows_ = 0;
   std::int64_t d_ = 0;
   Matrix bytes_;
-  std::vector<std::uint32_t> order_;  // place -> row
+  std::vector<std::uint32_t> order_;  // place -> row, where there is one
   std::vector<float> bias_;           // of exact planes the bits of an int32
   std::vector<float> group_bias_;
-  std::vector<PlaneBlock> blocks_;
+  std::vector<PlaneBlock> blocks_;  // by cell
+  std::vector<float> radii_;
   PlaneBlock maxima_;
 };
 
@@ -138,13 +165,20 @@ class PlaneQueries {
   double offset(std::int64_t query) const { return queries_[static_cast<std::size_t>(query)].offset; }
   double error(std::int64_t query, const PlaneBlock& block) const;
 
+  /// Consecutive queries.
+  struct Range {
+    std::int64_t begin = 0;  // a multiple of kPanelRows
+    std::int64_t end = 0;    // another one, or that of all
+  };
+
   /// Screens places [begin, end) of a plane of the same format. @pre they lie in one block; begin is a
-  /// multiple of kPanelRows @param thresholds  as PlaneTile's
-  void screen(const RowPlane& plane, std::int64_t begin, std::int64_t end, const float* thresholds,
-              CandidateSink& sink);
+  /// multiple of kPanelRows @param thresholds  as PlaneTile's, of all queries
+  /// @param sink  is told of queries by their place in the range
+  void screen(const RowPlane& plane, const PlaneBlock& block, std::int64_t begin, std::int64_t end,
+              Range queries, const float* thresholds, CandidateSink& sink);
 
   /// Finds a value of S' a query that k rows of a plane reach for sure, close to the k-th best of what is
-  /// sure. @pre k <= rows / kTileRows @param[out] scores  padded_queries() of them
+  /// sure. @pre k <= rows / kTileRows; the plane has no cells @param[out] scores  padded_queries() of them
   void kth_scores(const RowPlane& plane, std::int64_t k, float* scores);
   /// What kth_scores keeps.
   static std::int64_t group_bytes(std::int64_t queries, std::int64_t rows) {
@@ -162,7 +196,8 @@ class PlaneQueries {
   };
 
   void pack(std::int64_t query, const std::byte* row, std::int64_t row_tiles);
-  PlaneTile tile_of(const RowPlane& plane, std::int64_t begin, std::int64_t end);
+  PlaneTile tile_of(const RowPlane& plane, const PlaneBlock& block, std::int64_t begin, std::int64_t end,
+                    Range queries);
   bool is_scaled() const { return type_ == PlaneType::s8 && !is_exact_; }
 
   const Isa* isa_ = nullptr;
