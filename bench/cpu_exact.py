@@ -288,8 +288,9 @@ def print_figures(row):
     closed, opened = row["closed"], row["opened"]["ours"]
     print_row([row["name"], row["k"], row["metric"], row["nq"], row["threads"], f"{row['seconds']['ours']:.4f}",
                f"{row['seconds']['peer']:.4f}", f"{row['ratio']:.2f}", f"{row['asked']:g}", f"{row['roof']} {100 * row['of_roof']:.0f} %",
-               f"{100 * closed['screened_per_query'] / row['rows']:.0f} %", f"{closed['candidates_per_query']:.1f}", f"{closed['widened']:.0f}", "yes" if row["exact"] else "NO", row["peer_name"],
-               f"{opened['pack_seconds']:.2f}", f"{opened['divide_seconds']:.2f}", row["description"]])
+               f"{100 * closed['screened_per_query'] / row['rows']:.0f} %", f"{closed['candidates_per_query']:.1f}",
+               f"{closed['widened']:.0f}", "yes" if row["exact"] else "NO", row["peer_name"], f"{opened['pack_seconds']:.2f}",
+               f"{opened['divide_seconds']:.2f}", row["description"]])
     if row["ratio_debian"] is not None:
         print(f"  Debian's FAISS: {row['seconds']['debian']:.4f} s, ratio {row['ratio_debian']:.2f}")
     if not row["exact"]:
