@@ -228,9 +228,7 @@ void ChunkSearch::screen_plane(const RowSet& set, const Places& places,
 }
 
 bool ChunkSearch::drowns() const {
-  // Where cells are passed over, what was screened says little of what is left: a buffer each is forgiven.
-  const std::int64_t forgiven = n_selected_ * (context_->base.plane->cells() != nullptr ? capacity_ : k_);
-  return forced_ * kScoresPerDistance > screened_ + kScoresPerDistance * forgiven;
+  return forced_ * kScoresPerDistance > screened_ + kScoresPerDistance * n_selected_ * k_;
 }
 
 void ChunkSearch::leave_plane() {

@@ -8,6 +8,7 @@
 #include <limits>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "core/convert.hpp"
 #include "core/narrow.hpp"
@@ -119,6 +120,7 @@ void RowCells::build(TypedView base, Metric metric, const Isa& isa, int threads)
     nearest_offsets(sample, cells);
     refine_offsets(sample, cells);
   }
+  sort_offsets();
   set_offset_squares(isa);
   index_offsets(0);
   nearest_offsets(sample, cells);
@@ -234,6 +236,42 @@ bool RowCells::excludes_most(MatrixView<const float> sample, std::span<const std
       if (reach.is_needed(cell, q, q + 1)) visited += counts[static_cast<std::size_t>(cell)];
   }
   return static_cast<double>(visited) <= kMostVisited * static_cast<double>(n_queries * sample.rows);
+}
+
+/// Gives cells near to each other numbers near to each other, for queries are sorted by those: halves them
+/// again and again along the value that differs most.
+void RowCells::sort_offsets() {
+  std::vector<std::uint32_t> order(static_cast<std::size_t>(n_cells_));
+  std::iota(order.begin(), order.end(), std::uint32_t{0});
+  std::vector<std::span<std::uint32_t>> parts{order};
+  while (!parts.empty()) {
+    const std::span<std::uint32_t> part = parts.back();
+    parts.pop_back();
+    if (part.size() < 3) continue;
+    const std::int64_t widest = widest_value(part);
+    const std::size_t half = part.size() / 2;
+    std::ranges::nth_element(part, part.begin() + static_cast<std::ptrdiff_t>(half), {},
+                             [&](std::uint32_t cell) { return offset(cell)[widest]; });
+    parts.push_back(part.first(half));
+    parts.push_back(part.subspan(half));
+  }
+  std::vector<float> sorted(offsets_.size());
+  for (std::size_t i = 0; i < order.size(); ++i)
+    std::copy_n(offset(order[i]), d_, sorted.begin() + static_cast<std::ptrdiff_t>(i) * d_);
+  offsets_ = std::move(sorted);
+}
+
+std::int64_t RowCells::widest_value(std::span<const std::uint32_t> cells) const {
+  std::int64_t widest = 0;
+  float width = -1;
+  for (std::int64_t i = 0; i < d_; ++i) {
+    const auto [low, high] =
+        std::ranges::minmax(cells, {}, [&](std::uint32_t cell) { return offset(cell)[i]; });
+    const float own = offset(high)[i] - offset(low)[i];
+    if (own > width) widest = i;
+    width = std::max(width, own);
+  }
+  return widest;
 }
 
 void RowCells::set_offset_squares(const Isa& isa) {

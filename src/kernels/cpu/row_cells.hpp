@@ -62,6 +62,8 @@ class RowCells {
   void nearest_offsets(MatrixView<const float> vectors, std::span<std::uint32_t> cells);
   bool excludes_most(MatrixView<const float> sample, std::span<const std::uint32_t> cells, const Isa& isa,
                      int threads);
+  void sort_offsets();
+  std::int64_t widest_value(std::span<const std::uint32_t> cells) const;
   void set_offset_squares(const Isa& isa);
 
   Metric metric_ = Metric::l2;
