@@ -133,8 +133,9 @@ class Server {
           " " + std::string(to_string(info->dtype)) + ", " + std::string(to_string(info->metric)) + ", " +
           std::to_string(info->shards.size()) + " shards");
     }
-    discovery_.write(fronts_);
+    // In this order: who finds the file may ask at once.
     state_.is_ready = true;
+    discovery_.write(fronts_);
     std::string addresses;
     for (const auto& front : fronts_) addresses += (addresses.empty() ? "" : " and ") + front->address();
     say("serving on " + addresses);
