@@ -30,7 +30,8 @@ class RowCells {
 
   /// Divides rows, or leaves the cells empty where a sample says that most of them would be searched anyway.
   /// @pre distances between rows are far from float32's largest value
-  /// @par Cost  as much as a search of 0.4 cells_for() queries to find that out; of two of it to divide
+  /// @par Cost  to find that out: 24 rows a cell are compared with all centers about five times; to divide:
+  /// once more all rows. On two cores with AMX 0.5 s and 1.5 to 2 s were seen for 1M x 96
   void build(TypedView base, Metric metric, const Isa& isa, int threads);
   void clear();
 
