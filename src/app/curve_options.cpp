@@ -30,7 +30,7 @@ std::vector<OptionRow> make_table() {
       {"peers", 0, list, "", 0, nullptr, "FILE.json",
        "curves of other programs or indexes for the same plot; repeats"},
       {"output", 'o', text, "", 0, nullptr, "FILE",
-       "the plot: .html with tables, or .svg alone (default: none)"},
+       "the plot: .html with tables, .svg or .png alone (default: none)"},
       *find_option("job"),
       *find_option("engine"),
       *find_option("isa"),
@@ -80,7 +80,7 @@ std::vector<std::int64_t> swept_values(const Settings& settings, const io::Index
 }
 
 bool is_plot_name(const std::string& path) {
-  return path.ends_with(".html") || path.ends_with(".svg");
+  return path.ends_with(".html") || path.ends_with(".svg") || path.ends_with(".png");
 }
 
 }  // namespace
@@ -102,9 +102,8 @@ CurveOptions to_curve_options(const Settings& settings, const std::string& comma
   options.quiet = is_set(settings, "quiet");
   options.command_line = command_line;
   if (!options.output.empty() && !is_plot_name(options.output))
-    throw Error(ErrorKind::usage, "--output " + options.output +
-                                      ": a plot is .html or .svg; rename it, see the user guide for "
-                                      "PNG");
+    throw Error(ErrorKind::usage,
+                "--output " + options.output + ": a plot is .html, .svg or .png; rename it");
   if (!options.peers.empty() && options.output.empty() && !options.json)
     throw Error(ErrorKind::usage, "--peers are for the plot; name it with -o PAGE.html");
 

@@ -14,6 +14,7 @@
 #include "app/curve_page.hpp"
 #include "app/curve_plot.hpp"
 #include "app/job_start.hpp"
+#include "app/png_image.hpp"
 #include "app/report.hpp"
 #include "app/result_attributes.hpp"
 #include "app/shell_line.hpp"
@@ -61,6 +62,10 @@ std::string index_name(const io::IndexManifest& index) {
   return index.type + std::to_string(index.nlist) + (codec.empty() ? "" : "," + codec);
 }
 
+bool is_png(const std::string& path) {
+  return path.ends_with(".png");
+}
+
 /// What rank 0 makes of the sweep: the table as it grows, and at the end the documents.
 class CurveReport {
  public:
@@ -68,6 +73,7 @@ class CurveReport {
     if (!options.truth.empty()) judge_ = CurveJudge(options.truth, options.task.job.k);
     for (const std::string& path : options.peers) peers_.push_back(read_curve_document(path));
     if (options.output.empty()) return;
+    if (is_png(options.output)) require_png_renderer();
     io::require_output_place(options.output);
     lock_ = claim_output(claim());
     if (!options.overwrite) refuse_existing({options.output});
@@ -182,8 +188,9 @@ void CurveReport::print_point(const MeasuredPoint& point, const rank::CurvePoint
 }
 
 std::string CurveReport::plot() const {
-  return options_.output.ends_with(".svg") ? curve_svg(document_, PlotGround::own)
-                                           : curve_html(document_, options_.command_line);
+  if (options_.output.ends_with(".html")) return curve_html(document_, options_.command_line);
+  const std::string svg = curve_svg(document_, PlotGround::own);
+  return is_png(options_.output) ? png_of(svg) : svg;
 }
 
 void CurveReport::finish() {

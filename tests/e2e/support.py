@@ -59,7 +59,7 @@ def environment(extra=None):
 def command(args, np=None):
     """The whole command line: through mpirun for np ranks, without any launcher for None."""
     launcher = [] if np is None else ["mpirun", "-n", str(np)]
-    return launcher + [PROGRAM] + [str(argument) for argument in args]
+    return launcher + [str(PROGRAM)] + [str(argument) for argument in args]
 
 
 def start(args, np=None, env=None, cwd=None, **popen_options):

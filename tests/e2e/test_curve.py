@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import struct
 import xml.etree.ElementTree
 
 import h5py
@@ -11,7 +12,7 @@ import pytest
 import support
 from list_oracle import best, rows_by_list, scores
 
-USAGE, DATA, MISSING, CANNOT_CREATE, CONFIG = 64, 65, 66, 73, 78
+USAGE, DATA, MISSING, UNAVAILABLE, CANNOT_CREATE, CONFIG = 64, 65, 66, 69, 73, 78
 ROWS, QUERIES, DIM, LISTS, K = 2000, 90, 13, 12, 12
 NPROBES = [1, 3, LISTS]
 TOLERANCE = 1e-6
@@ -140,9 +141,29 @@ def test_the_table_and_the_plot_show_the_curve_and_its_peers(folder, tmp_path):
     assert "peer" not in (tmp_path / "page.html").read_text()
 
 
+def test_a_png_is_the_drawing_at_twice_its_size(folder, tmp_path):
+    for name in ("plot.svg", "plot.png"):
+        assert support.run(line(folder, "l2", "--nprobe", "1,4", "-o", tmp_path / name, "-q")).code == 0
+    drawing = xml.etree.ElementTree.parse(tmp_path / "plot.svg").getroot()
+    image = (tmp_path / "plot.png").read_bytes()
+    assert image[:8] == b"\x89PNG\r\n\x1a\n" and image[-8:-4] == b"IEND"
+    assert struct.unpack(">II", image[16:24]) == (2 * int(drawing.get("width")), 2 * int(drawing.get("height")))
+    assert len(image) > 5000, "axes, curves and their names"
+
+
+def test_without_a_renderer_a_png_is_refused_before_the_sweep(folder, tmp_path, monkeypatch):
+    alone = tmp_path / "alone.sh"
+    alone.write_text(f'#!/bin/sh\nPATH=/nowhere exec "{support.PROGRAM}" "$@"\n')
+    alone.chmod(0o755)
+    monkeypatch.setattr(support, "PROGRAM", alone)
+    result = support.run(line(folder, "l2", "--nprobe", 1, "-o", tmp_path / "plot.png"), np=2)
+    assert result.code == UNAVAILABLE and "librsvg2-bin" in result.stderr and "recall" not in result.stdout, result
+    assert not (tmp_path / "plot.png").exists()
+
+
 @pytest.mark.parametrize("code, words, more", [
     (USAGE, "outside 1 to 12", ["--nprobe", "1,13"]),
-    (USAGE, ".svg", ["-o", "{tmp}/plot.png"]),
+    (USAGE, ".png", ["-o", "{tmp}/plot.jpg"]),
     (USAGE, "no index directory", ["--base", "{folder}/base.h5"]),
     (USAGE, "give a truth with as many", ["--truth", "{folder}/short.h5"]),
     (DATA, "answers 30 queries", ["--truth", "{folder}/few.h5"]),
