@@ -64,6 +64,20 @@ Communicator Communicator::split_by_host() const {
   return result;
 }
 
+const std::vector<int>& Communicator::host_of_each_rank() const {
+  if (!host_of_each_rank_.empty()) return host_of_each_rank_;
+  int first = rank_;
+  split_by_host().broadcast(first);
+  // First ranks are named in order, so a host's number is how many there were before.
+  std::vector<std::int64_t> firsts;
+  for (const std::int64_t of_host : all_gather(std::int64_t{first})) {
+    auto found = std::ranges::find(firsts, of_host);
+    if (found == firsts.end()) found = firsts.insert(found, of_host);
+    host_of_each_rank_.push_back(narrow<int>(found - firsts.begin()));
+  }
+  return host_of_each_rank_;
+}
+
 Communicator::~Communicator() {
   if (owned_ && comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
 }

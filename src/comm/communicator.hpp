@@ -26,6 +26,9 @@ class Communicator {
   static Communicator dup(const Communicator& other);
   /// Collective over this: the ranks that share memory with this one.
   Communicator split_by_host() const;
+  /// Which host each rank is on: hosts are numbered from 0 on in the order of their first ranks. Collective
+  /// the first time it is asked for.
+  const std::vector<int>& host_of_each_rank() const;
 
   Communicator(Communicator&& other) noexcept { swap(other); }
   Communicator& operator=(Communicator&& other) noexcept {
@@ -95,12 +98,14 @@ class Communicator {
     std::swap(rank_, other.rank_);
     std::swap(size_, other.size_);
     std::swap(owned_, other.owned_);
+    std::swap(host_of_each_rank_, other.host_of_each_rank_);
   }
 
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0;
   int size_ = 1;
   bool owned_ = false;
+  mutable std::vector<int> host_of_each_rank_;  // empty until it is asked for
 };
 
 }  // namespace mpishards::comm

@@ -14,6 +14,8 @@ constexpr MergeRow kStrategies[] = {
      "one exchange, each rank merges its own queries; up to some 64 ranks"},
     {"halving", make_halving_merge, "log2(ranks) exchanges with one partner; many ranks or few queries"},
     {"reduce", make_reduce_merge, "MPI_Reduce_scatter with an operation of our own; the library's tree"},
+    {"two_level", make_two_level_merge,
+     "inside each host first, then across; many ranks on each of many hosts"},
     {"gather", make_gather_merge, "rank 0 merges alone; the reference, or a few queries"},
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "merge/merge_strategy.hpp"
 
@@ -11,5 +12,9 @@ std::unique_ptr<MergeStrategy> make_all_to_all_merge();
 std::unique_ptr<MergeStrategy> make_halving_merge();
 std::unique_ptr<MergeStrategy> make_reduce_merge();
 std::unique_ptr<MergeStrategy> make_gather_merge();
+std::unique_ptr<MergeStrategy> make_two_level_merge();
+/// The same for hosts that are given: tests have one. @param host_of_rank  numbers from 0 on; empty: as MPI
+/// says
+std::unique_ptr<MergeStrategy> make_two_level_merge(std::vector<int> host_of_rank);
 
 }  // namespace mpishards::merge

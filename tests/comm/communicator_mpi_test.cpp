@@ -57,6 +57,7 @@ TEST_F(Comm, all_ranks_of_this_test_share_a_host) {
   const Communicator host = world_.split_by_host();
   EXPECT_EQ(host.size(), size());
   EXPECT_EQ(host.rank(), rank());
+  EXPECT_EQ(world_.host_of_each_rank(), std::vector<int>(static_cast<std::size_t>(size()), 0));
 }
 
 TEST_F(Comm, failed_calls_throw_on_every_kind_of_communicator) {

@@ -121,7 +121,7 @@ def test_typo_in_a_job_file_names_file_line_and_key(work, ranks):
 
 
 @pytest.mark.parametrize("typed, names", [(["--metric", "manhattan"], ["l2", "ip", "cosine"]),
-                                          (["--merge", "tree"], ["all_to_all", "halving", "reduce", "gather"]),
+                                          (["--merge", "tree"], ["all_to_all", "halving", "reduce", "two_level", "gather"]),
                                           (["--engine", "tpu"], ["auto", "cpu", "cuda"]),
                                           (["--format", "csv"], ["h5", "npy", "ibin"])])
 def test_unknown_name_lists_the_known_ones(work, typed, names):

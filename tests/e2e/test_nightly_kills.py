@@ -26,7 +26,7 @@ def random_settings(dice):
     """Ranks, batch and memory; any of them may continue what another began."""
     more = dice.choice([RESIDENT, STREAMED, ["--batch", str(dice.randint(5, 400))],
                         ["--memory", f"{dice.randint(1100, 3000)}KiB", "--batch", str(dice.randint(20, 150))]])
-    return dice.choice([None, 1, 2, 3, 4]), [*more, "--merge", dice.choice(["gather", "reduce", "halving", "all_to_all"])]
+    return dice.choice([None, 1, 2, 3, 4]), [*more, "--merge", dice.choice(["gather", "reduce", "halving", "two_level", "all_to_all"])]
 
 
 def test_a_hundred_random_kills(job, tmp_path):

@@ -45,7 +45,7 @@ def random_question(generator):
 
 def random_way(generator, nq):
     """How it is asked; must not matter."""
-    options = ["--merge", generator.choice(["auto", "gather", "reduce", "all_to_all", "halving"])]
+    options = ["--merge", generator.choice(["auto", "gather", "reduce", "all_to_all", "halving", "two_level"])]
     if generator.random() < 0.6:
         options += ["--batch", powers(generator, 1, 2 * nq)]
     if generator.random() < 0.5:

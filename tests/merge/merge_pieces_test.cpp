@@ -72,7 +72,7 @@ TEST(MultiwayMerge, equals_the_sort_of_all_entries_for_any_number_of_runs) {
 TEST(MergeRegistry, names_the_known_strategies_when_one_is_unknown) {
   mpishards::test::expect_error(
       ErrorKind::usage, [] { make_merge("tree"); }, "'tree'", "auto", "all_to_all", "halving", "reduce",
-      "gather");
+      "two_level", "gather");
 }
 
 TEST(ChooseMerge, follows_ranks_and_message_size) {

@@ -1,11 +1,14 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.hpp"
 #include "merge/merge_strategy.hpp"
 #include "merge/partial_answers.hpp"
+#include "merge/strategies.hpp"
 
 namespace mpishards::merge {
 namespace {
@@ -85,6 +88,33 @@ TEST_P(Strategies, works_on_a_communicator_of_its_own) {
   const Case c{20, 5, Metric::l2, true, true, 5};
   const TopK result = make_merge(GetParam())->merge(test::local_answer(c, copy.rank(), copy.size()), copy);
   EXPECT_TRUE(same_bytes(result, expected(c)));
+}
+
+/// Ranks as they might lie on hosts: all on one, each on its own, in blocks, in turns, most on the last one.
+std::vector<std::vector<int>> layouts(int n_ranks) {
+  std::vector<std::vector<int>> all(5);
+  for (int rank = 0; rank < n_ranks; ++rank) {
+    all[0].push_back(0);
+    all[1].push_back(rank);
+    all[2].push_back(rank / 2);
+    all[3].push_back(rank % std::min(n_ranks, 3));
+    all[4].push_back(std::min(rank, 1));
+  }
+  return all;
+}
+
+TEST(TwoLevelMerge, gives_the_same_bytes_on_any_hosts) {
+  const comm::Communicator world = comm::Communicator::world();
+  for (const std::vector<int>& hosts : layouts(world.size())) {
+    const auto strategy = make_two_level_merge(hosts);
+    for (const Case& c : test::cases()) {
+      const TopK local = test::local_answer(c, world.rank(), world.size());
+      const Slice mine = slice_of(c.nq, world.rank(), world.size());
+      EXPECT_TRUE(same_bytes(strategy->merge(local, world),
+                             test::expected_answer(c, world.size(), mine.begin, mine.end)))
+          << describe(c) << ", " << testing::PrintToString(hosts);
+    }
+  }
 }
 
 std::vector<std::string> names() {
