@@ -196,8 +196,9 @@ std::string CurveReport::plot() const {
 void CurveReport::finish() {
   for (const CurveDocument& peer : peers_)
     document_.curves.insert(document_.curves.end(), peer.curves.begin(), peer.curves.end());
-  if (!options_.output.empty()) io::write_text_atomically(options_.output, plot());
   if (options_.json) std::printf("%s\n", to_json(document_).dump(2).c_str());
+  std::fflush(stdout);  // what was measured is said whatever becomes of the plot
+  if (!options_.output.empty()) io::write_text_atomically(options_.output, plot());
   if (says_table() && !document_.by_distance)
     std::printf("recall counts the same ids alone: %s has no distances to compare\n", options_.truth.c_str());
   if (says_table() && !options_.output.empty()) std::printf("plot      %s\n", options_.output.c_str());

@@ -5,12 +5,12 @@
 namespace mpishards::app {
 
 /// Finds out whether png_of can draw here: before work whose result is to be drawn.
-/// @throws Error{unavailable} as png_of
+/// @throws Error{unavailable|os} as png_of
 void require_png_renderer();
 
 /// An SVG drawing as the bytes of a PNG file, at twice its size, by librsvg's program rsvg-convert.
-/// @throws Error{unavailable} with what to install where the program is not on the PATH; Error{internal}
-/// where it refuses the drawing, behind its own words on stderr; Error{os}
+/// @throws Error{unavailable} where that program is not on the PATH, fails, or takes longer than 20 s;
+/// Error{os}
 /// @par Cost  a process; some 50 ms
 std::string png_of(const std::string& svg);
 

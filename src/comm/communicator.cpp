@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <thread>
 
 #include "comm/check.hpp"
@@ -66,16 +67,18 @@ Communicator Communicator::split_by_host() const {
 
 const std::vector<int>& Communicator::host_of_each_rank() const {
   if (!host_of_each_rank_.empty()) return host_of_each_rank_;
-  int first = rank_;
-  split_by_host().broadcast(first);
-  // First ranks are named in order, so a host's number is how many there were before.
-  std::vector<std::int64_t> firsts;
-  for (const std::int64_t of_host : all_gather(std::int64_t{first})) {
-    auto found = std::ranges::find(firsts, of_host);
-    if (found == firsts.end()) found = firsts.insert(found, of_host);
-    host_of_each_rank_.push_back(narrow<int>(found - firsts.begin()));
-  }
+  std::int64_t first_of_host = rank_;
+  split_by_host().broadcast(first_of_host);
+  host_of_each_rank_ = numbered_by_appearance(all_gather(first_of_host));
   return host_of_each_rank_;
+}
+
+std::vector<int> numbered_by_appearance(std::span<const std::int64_t> values) {
+  std::map<std::int64_t, int> numbers;
+  std::vector<int> numbered;
+  for (const std::int64_t value : values)
+    numbered.push_back(numbers.try_emplace(value, narrow<int>(numbers.size())).first->second);
+  return numbered;
 }
 
 Communicator::~Communicator() {

@@ -26,8 +26,8 @@ class Communicator {
   static Communicator dup(const Communicator& other);
   /// Collective over this: the ranks that share memory with this one.
   Communicator split_by_host() const;
-  /// Which host each rank is on: hosts are numbered from 0 on in the order of their first ranks. Collective
-  /// the first time it is asked for.
+  /// Collective over this the first time, then kept in this object: which host each rank is on, as
+  /// numbered_by_appearance() numbers them.
   const std::vector<int>& host_of_each_rank() const;
 
   Communicator(Communicator&& other) noexcept { swap(other); }
@@ -107,5 +107,8 @@ class Communicator {
   bool owned_ = false;
   mutable std::vector<int> host_of_each_rank_;  // empty until it is asked for
 };
+
+/// Equal values get equal numbers, from 0 on in the order in which they first appear.
+std::vector<int> numbered_by_appearance(std::span<const std::int64_t> values);
 
 }  // namespace mpishards::comm

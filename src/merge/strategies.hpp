@@ -13,8 +13,8 @@ std::unique_ptr<MergeStrategy> make_halving_merge();
 std::unique_ptr<MergeStrategy> make_reduce_merge();
 std::unique_ptr<MergeStrategy> make_gather_merge();
 std::unique_ptr<MergeStrategy> make_two_level_merge();
-/// The same for hosts that are given: tests have one. @param host_of_rank  numbers from 0 on; empty: as MPI
-/// says
+/// The same for hosts that are given: tests have one.
+/// @param host_of_rank  empty: as MPI says; else one a rank, numbered from 0 on without gaps
 std::unique_ptr<MergeStrategy> make_two_level_merge(std::vector<int> host_of_rank);
 
 }  // namespace mpishards::merge

@@ -20,7 +20,9 @@ namespace mpishards::rank {
 namespace {
 
 constexpr std::int64_t kPairBytes = 12;  // an id and a distance
-constexpr double kBatchFlops = 2e11;     // a few seconds on one CPU rank: progress and stops stay prompt
+// About a second on one CPU rank: progress and stops stay prompt.
+constexpr double kBatchFlops = 2e11;
+constexpr double kPackedBatchFlops = 1e12;
 constexpr std::int64_t kMinBatch = 256;
 constexpr std::int64_t kMaxBatch = 65536;
 
@@ -70,16 +72,6 @@ double flops_a_query(const JobShape& shape) {
          (compared - lists) * static_cast<double>(shape.codec->code_bytes(shape.d));
 }
 
-std::int64_t choose_batch(const JobShape& shape) {
-  const double flops_a_query =
-      2.0 * compared_rows(shape, ceil_div(std::max<std::int64_t>(shape.rows, 1), shape.n_ranks)) *
-      static_cast<double>(shape.d);
-  const double wanted =
-      std::clamp(kBatchFlops / flops_a_query, static_cast<double>(kMinBatch), static_cast<double>(kMaxBatch));
-  const std::int64_t rounded = static_cast<std::int64_t>(wanted) / kMinBatch * kMinBatch;
-  return std::clamp<std::int64_t>(rounded, 1, std::max<std::int64_t>(shape.nq, 1));
-}
-
 kernels::CpuSearchPlan engine_plan(const JobShape& shape, std::int64_t rows, std::int64_t batch) {
   const kernels::SearchShape part{
       .nb = rows, .nq = batch, .d = shape.d, .k = shape.searched_k(), .dtype = shape.dtype};
@@ -104,6 +96,17 @@ kernels::CpuSearchPlan engine_plan(const JobShape& shape, std::int64_t rows, std
     return plan;
   }
   return kernels::plan_cpu_list_search({part, lists, shape.planned_nprobe()}, limits);
+}
+
+std::int64_t choose_batch(const JobShape& shape) {
+  const std::int64_t rows = ceil_div(std::max<std::int64_t>(shape.rows, 1), shape.n_ranks);
+  const double flops_a_query = 2.0 * compared_rows(shape, rows) * static_cast<double>(shape.d);
+  const bool is_packed = !shape.eps && engine_plan(shape, rows, 1).has_plane;
+  const double flops = is_packed ? kPackedBatchFlops : kBatchFlops;
+  const double wanted =
+      std::clamp(flops / flops_a_query, static_cast<double>(kMinBatch), static_cast<double>(kMaxBatch));
+  const std::int64_t rounded = static_cast<std::int64_t>(wanted) / kMinBatch * kMinBatch;
+  return std::clamp<std::int64_t>(rounded, 1, std::max<std::int64_t>(shape.nq, 1));
 }
 
 /// Hits that a rank may hold at once: a quarter of its memory, more of it brings nothing.

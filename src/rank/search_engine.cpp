@@ -15,10 +15,11 @@ namespace mpishards::rank {
 
 namespace {
 
-/// A second stop signal is obeyed between pieces of this many queries.
-constexpr std::int64_t kPieceQueries = 2048;
-/// Of queries that look into some lists alone: the more there are, the more share a list.
-constexpr std::int64_t kPieceProbedQueries = 16384;
+/// A second stop signal is obeyed between pieces of at least so many queries, of more where rows are few, and
+/// of the most where queries look into some lists alone: the more there are, the more share a list.
+constexpr std::int64_t kLeastPieceQueries = 2048;
+constexpr std::int64_t kMostPieceQueries = 16384;
+constexpr double kPieceFlops = 1e12;
 /// Lists that queries which look into all of them may name at once.
 constexpr std::int64_t kMostProbes = 1 << 22;
 
@@ -69,6 +70,7 @@ void SearchEngine::set_nprobe(std::int64_t nprobe) {
 
 void SearchEngine::load(TypedView base, kernels::RowIds ids, kernels::RowLists lists) {
   loaded_lists_ = lists;
+  loaded_values_ = base.rows * base.cols;
   index_->build(base, ids, lists);
 }
 
@@ -132,9 +134,15 @@ TopK SearchEngine::search_all_lists(MatrixView<const float> queries, std::int64_
   return merge_->merge(local, comm_);
 }
 
+std::int64_t SearchEngine::piece_queries() const {
+  const double queries = kPieceFlops / (2.0 * static_cast<double>(std::max<std::int64_t>(loaded_values_, 1)));
+  return static_cast<std::int64_t>(
+      std::clamp(queries, static_cast<double>(kLeastPieceQueries), static_cast<double>(kMostPieceQueries)));
+}
+
 void SearchEngine::search_in_pieces(MatrixView<const float> queries, const ProbeTable& probes,
                                     std::span<const float> bound, TopK& out) {
-  const std::int64_t step = probes.nprobe > 0 ? kPieceProbedQueries : kPieceQueries;
+  const std::int64_t step = probes.nprobe > 0 ? kMostPieceQueries : piece_queries();
   for (std::int64_t begin = 0; begin < queries.rows; begin += step) {
     if (stop_level() >= 2) throw Error(ErrorKind::stopped, "stopped in the middle of a batch");
     const std::int64_t end = std::min(queries.rows, begin + step);

@@ -87,6 +87,8 @@ class SearchEngine {
   const kernels::Index& index() const { return *index_; }
 
  private:
+  /// Of queries that look at all loaded rows.
+  std::int64_t piece_queries() const;
   void search_in_pieces(MatrixView<const float> queries, const ProbeTable& probes,
                         std::span<const float> bound, TopK& out);
   TopK search_shard(const RoutedBatch& batch, std::span<const float> bound, std::int64_t k);
@@ -105,6 +107,7 @@ class SearchEngine {
   std::unique_ptr<ListProber> prober_;  // where there are lists
   std::int64_t nprobe_ = 1;
   kernels::RowLists loaded_lists_;
+  std::int64_t loaded_values_ = 0;  // rows times dimensions
 };
 
 }  // namespace mpishards::rank

@@ -60,6 +60,11 @@ TEST_F(Comm, all_ranks_of_this_test_share_a_host) {
   EXPECT_EQ(world_.host_of_each_rank(), std::vector<int>(static_cast<std::size_t>(size()), 0));
 }
 
+TEST(NumberedByAppearance, gives_equal_values_equal_numbers) {
+  EXPECT_EQ(numbered_by_appearance({}), std::vector<int>());
+  EXPECT_EQ(numbered_by_appearance(std::vector<std::int64_t>{0, 1, 0, 3, 1}), (std::vector{0, 1, 0, 2, 1}));
+}
+
 TEST_F(Comm, failed_calls_throw_on_every_kind_of_communicator) {
   const Communicator copy = Communicator::dup(world_);
   const Communicator host = world_.split_by_host();

@@ -1,9 +1,11 @@
 """eval --curve: the recall of every number of lists is what numpy finds inside them, however many ranks search."""
 
 import json
+import os
 import re
 import shutil
 import struct
+import subprocess
 import xml.etree.ElementTree
 
 import h5py
@@ -144,11 +146,14 @@ def test_the_table_and_the_plot_show_the_curve_and_its_peers(folder, tmp_path):
 def test_a_png_is_the_drawing_at_twice_its_size(folder, tmp_path):
     for name in ("plot.svg", "plot.png"):
         assert support.run(line(folder, "l2", "--nprobe", "1,4", "-o", tmp_path / name, "-q")).code == 0
-    drawing = xml.etree.ElementTree.parse(tmp_path / "plot.svg").getroot()
+    svg = (tmp_path / "plot.svg").read_text()
+    drawing = xml.etree.ElementTree.fromstring(svg)
     image = (tmp_path / "plot.png").read_bytes()
     assert image[:8] == b"\x89PNG\r\n\x1a\n" and image[-8:-4] == b"IEND"
     assert struct.unpack(">II", image[16:24]) == (2 * int(drawing.get("width")), 2 * int(drawing.get("height")))
-    assert len(image) > 5000, "axes, curves and their names"
+    without_text = subprocess.run(["rsvg-convert", "-z", "2", "-f", "png"], input=re.sub(r"<text.*?</text>", "", svg).encode(),
+                                  capture_output=True, check=True).stdout
+    assert len(image) > 1.5 * len(without_text), "names and numbers are drawn, so there is a font"
 
 
 def test_without_a_renderer_a_png_is_refused_before_the_sweep(folder, tmp_path, monkeypatch):
@@ -159,6 +164,17 @@ def test_without_a_renderer_a_png_is_refused_before_the_sweep(folder, tmp_path, 
     result = support.run(line(folder, "l2", "--nprobe", 1, "-o", tmp_path / "plot.png"), np=2)
     assert result.code == UNAVAILABLE and "librsvg2-bin" in result.stderr and "recall" not in result.stdout, result
     assert not (tmp_path / "plot.png").exists()
+
+
+def test_a_renderer_that_fails_is_noticed_before_the_sweep(folder, tmp_path, monkeypatch):
+    for words in ("exit 3", "exit 0", "echo nonsense"):
+        renderer = tmp_path / "rsvg-convert"
+        renderer.write_text(f"#!/bin/sh\n{words}\n")
+        renderer.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        result = support.run(line(folder, "l2", "--nprobe", 1, "-o", tmp_path / "plot.png"))
+        assert result.code == UNAVAILABLE and "rsvg-convert, which failed" in result.stderr, result
+        assert "recall" not in result.stdout and not (tmp_path / "plot.png").exists()
 
 
 @pytest.mark.parametrize("code, words, more", [

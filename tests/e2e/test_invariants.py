@@ -55,7 +55,7 @@ def question(path, k=K):
 
 
 # Every rank count with every strategy, and every metric with every dtype at two of them.
-PLACES = list(itertools.product(RANKS, MERGES))
+PLACES = [(ranks, merge) for merge in MERGES for ranks in RANKS]
 QUESTIONS = list(itertools.product(METRICS, DTYPES)) * 2
 RUNS = [(*QUESTIONS[i], *PLACES[i * 7 % len(PLACES)]) for i in range(len(QUESTIONS))]
 
@@ -73,6 +73,7 @@ def test_every_rank_count_meets_every_strategy():
     assert {run[2:] for run in RUNS} == set(PLACES)
     for asked in itertools.product(METRICS, DTYPES):
         assert len({ranks for *question, ranks, _ in RUNS if tuple(question) == asked}) == 2, asked
+        assert len({merge for *question, _, merge in RUNS if tuple(question) == asked}) == 2, asked
 
 
 def kernel_families():

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "core/error.hpp"
 #include "merge/merge_strategy.hpp"
 #include "merge/partial_answers.hpp"
 #include "merge/strategies.hpp"
@@ -107,7 +108,9 @@ TEST(TwoLevelMerge, gives_the_same_bytes_on_any_hosts) {
   const comm::Communicator world = comm::Communicator::world();
   for (const std::vector<int>& hosts : layouts(world.size())) {
     const auto strategy = make_two_level_merge(hosts);
-    for (const Case& c : test::cases()) {
+    std::vector<Case> cases = test::cases();
+    cases.push_back({700, 100, Metric::cosine, true, true, 17});  // longer than eager messages
+    for (const Case& c : cases) {
       const TopK local = test::local_answer(c, world.rank(), world.size());
       const Slice mine = slice_of(c.nq, world.rank(), world.size());
       EXPECT_TRUE(same_bytes(strategy->merge(local, world),
@@ -115,6 +118,14 @@ TEST(TwoLevelMerge, gives_the_same_bytes_on_any_hosts) {
           << describe(c) << ", " << testing::PrintToString(hosts);
     }
   }
+}
+
+TEST(TwoLevelMerge, refuses_hosts_that_are_not_those_of_the_ranks) {
+  const comm::Communicator world = comm::Communicator::world();
+  const TopK nothing(1, 1, Metric::l2);
+  const auto size = static_cast<std::size_t>(world.size());
+  EXPECT_THROW(make_two_level_merge(std::vector<int>(size + 1, 0))->merge(nothing, world), Error);
+  EXPECT_THROW(make_two_level_merge(std::vector<int>(size, 1))->merge(nothing, world), Error);
 }
 
 std::vector<std::string> names() {

@@ -114,8 +114,19 @@ TEST(JobPlan, an_undirected_graph_lies_beside_the_directed_one_until_it_is_whole
   EXPECT_EQ(undirected.scratch_bytes, 3 * directed.result_bytes);
 }
 
+TEST(JobPlan, batches_are_larger_where_rows_are_packed) {
+  JobShape shape = shape_of(1'000'000, 96, 100'000, 2, 4 * kGiB);
+  shape.isa = "avx2";
+  const JobPlan unpacked = plan_job(shape);
+  shape.isa = "amx";
+  EXPECT_GT(plan_job(shape).batch, 4 * unpacked.batch);
+  shape.eps = 1;  // limits are searched in the rows themselves
+  EXPECT_EQ(plan_job(shape).batch, unpacked.batch);
+}
+
 TEST(JobPlan, looking_into_some_lists_costs_their_share_and_the_centroids) {
   JobShape shape = shape_of(1'000'000, 96, 10'000, 2, 4 * kGiB);
+  shape.isa = "avx2";
   const JobPlan whole = plan_job(shape);
   shape.lists = 1000;
   shape.nprobe = 10;
