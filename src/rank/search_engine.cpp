@@ -135,7 +135,8 @@ TopK SearchEngine::search_all_lists(MatrixView<const float> queries, std::int64_
 }
 
 std::int64_t SearchEngine::piece_queries() const {
-  const double queries = kPieceFlops / (2.0 * static_cast<double>(std::max<std::int64_t>(loaded_values_, 1)));
+  if (loaded_values_ == 0) return kLeastPieceQueries;  // FAISS' own shards: what a query costs is not known
+  const double queries = kPieceFlops / (2.0 * static_cast<double>(loaded_values_));
   return static_cast<std::int64_t>(
       std::clamp(queries, static_cast<double>(kLeastPieceQueries), static_cast<double>(kMostPieceQueries)));
 }
