@@ -4,7 +4,6 @@
 #include <faiss/Index.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <memory>
 #include <span>
@@ -14,9 +13,10 @@
 #include "comm/agree.hpp"
 #include "core/error.hpp"
 #include "core/narrow.hpp"
+#include "kernels/cpu/float_environment.hpp"
+#include "kernels/cpu/isa.hpp"
 #include "rank/inverted_lists.hpp"
 #include "rank/open_mp_threads.hpp"
-#include "rank/plain_distance.hpp"
 #include "rank/stop.hpp"
 
 namespace mpishards::rank {
@@ -29,25 +29,34 @@ enum class Round : std::int32_t { assign, end, failed };
 /// Leaves FAISS' loop when a stop was asked for.
 struct TrainingStopped {};
 
-/// A distance that is no better than the one between two rows as the engine defines it: the margin is far
-/// beyond the rounding of a sum in double, whose terms are together no larger than `size`.
-float no_better_than(Metric metric, const float* a, const float* b, std::int64_t d) {
-  constexpr double kMargin = 1e-11;
-  const double distance = distance_of(metric, a, b, d);
-  const double size = metric == Metric::l2
-                          ? distance
-                          : (distance_of(Metric::ip, a, a, d) + distance_of(Metric::ip, b, b, d)) / 2;
-  const float worst = worst_distance(metric);
-  const double worse = metric == Metric::l2 ? distance + kMargin * size : distance - kMargin * size;
-  return std::nextafter(static_cast<float>(worse), worst);
-}
-
 void assign_piece(kernels::Index& index, Metric metric, MatrixView<const float> rows,
                   std::span<const float> bound, std::int32_t* out) {
   TopK nearest(rows.rows, 1, metric);
   index.search(rows, bound, nearest);
   std::transform(nearest.neighbors(), nearest.neighbors() + rows.rows, out,
                  [](GlobalId list) { return static_cast<std::int32_t>(list); });
+}
+
+/// The same where the best is likely to be the one that out names already: most others are excluded sooner.
+/// @param centroids  those of the index @param threads  beside those of the index
+void reassign_to_centroids(kernels::Index& index, Metric metric, const kernels::cpu::Isa& isa,
+                           MatrixView<const float> centroids, MatrixView<const float> rows, int threads,
+                           std::int32_t* out) {
+  const auto sum = metric == Metric::l2 ? isa.l2_squared : isa.dot_product;
+  std::vector<float> bound;
+  for (std::int64_t begin = 0; begin < rows.rows; begin += kAssignPiece) {
+    const std::int64_t end = std::min(rows.rows, begin + kAssignPiece);
+    bound.resize(static_cast<std::size_t>(end - begin));
+#pragma omp parallel num_threads(threads)
+    {
+      const kernels::cpu::DefaultFloatEnvironment environment;
+#pragma omp for
+      for (std::int64_t row = begin; row < end; ++row)
+        bound[static_cast<std::size_t>(row - begin)] =
+            static_cast<float>(sum(rows.row(row), centroids.row(out[row]), rows.cols));
+    }
+    assign_piece(index, metric, rows.slice(begin, end), bound, out + begin);
+  }
 }
 
 /// All ranks' part in an assignment of the rows to centroids.
@@ -59,6 +68,7 @@ class AssignmentRounds {
         counts_(counts),
         metric_(probing_metric(config.metric)),
         threads_(config.options.threads),
+        isa_(kernels::cpu::find_isa(config.options.isa)),
         comm_(comm),
         centroids_(DType::f32, config.nlist, mine.cols),
         labels_(narrow<std::size_t>(mine.rows)),
@@ -76,8 +86,8 @@ class AssignmentRounds {
       if (is_first_round_)
         assign_to_centroids(*index_, metric_, mine_, labels_.data());
       else
-        reassign_to_centroids(*index_, metric_, std::as_const(centroids_).view().as<float>(), mine_, threads_,
-                              labels_.data());
+        reassign_to_centroids(*index_, metric_, isa_, std::as_const(centroids_).view().as<float>(), mine_,
+                              threads_, labels_.data());
       is_first_round_ = false;
     });
     comm_.gather_records<std::int32_t>(labels_, counts_, all);
@@ -101,6 +111,7 @@ class AssignmentRounds {
   const std::vector<std::int64_t>& counts_;
   Metric metric_;
   int threads_;
+  const kernels::cpu::Isa& isa_;
   const comm::Communicator& comm_;
   Matrix centroids_;
   std::vector<std::int32_t> labels_;
@@ -188,20 +199,6 @@ void assign_to_centroids(kernels::Index& index, Metric metric, MatrixView<const 
   for (std::int64_t begin = 0; begin < rows.rows; begin += kAssignPiece) {
     const std::int64_t end = std::min(rows.rows, begin + kAssignPiece);
     assign_piece(index, metric, rows.slice(begin, end), {}, out + begin);
-  }
-}
-
-void reassign_to_centroids(kernels::Index& index, Metric metric, MatrixView<const float> centroids,
-                           MatrixView<const float> rows, int threads, std::int32_t* out) {
-  std::vector<float> bound;
-  for (std::int64_t begin = 0; begin < rows.rows; begin += kAssignPiece) {
-    const std::int64_t end = std::min(rows.rows, begin + kAssignPiece);
-    bound.resize(static_cast<std::size_t>(end - begin));
-#pragma omp parallel for num_threads(threads)
-    for (std::int64_t row = begin; row < end; ++row)
-      bound[static_cast<std::size_t>(row - begin)] =
-          no_better_than(metric, rows.row(row), centroids.row(out[row]), rows.cols);
-    assign_piece(index, metric, rows.slice(begin, end), bound, out + begin);
   }
 }
 

@@ -41,11 +41,6 @@ std::optional<Matrix> train_centroids(Matrix mine, const KMeansConfig& config, c
 /// @param index  built over the centroids @param[out] out  rows.rows numbers
 void assign_to_centroids(kernels::Index& index, Metric metric, MatrixView<const float> rows,
                          std::int32_t* out);
-/// The same where the best is likely to be the one that out names already: most others are excluded sooner.
-/// @param centroids  those of the index @param threads  beside those of the index
-/// @pre metric is l2 or ip
-void reassign_to_centroids(kernels::Index& index, Metric metric, MatrixView<const float> centroids,
-                           MatrixView<const float> rows, int threads, std::int32_t* out);
 /// Rows that assign_to_centroids searches at once.
 inline constexpr std::int64_t kAssignPiece = 16384;
 

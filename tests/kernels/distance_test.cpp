@@ -34,6 +34,29 @@ TEST(Distance, has_the_same_bits_in_every_instruction_set) {
   }
 }
 
+TEST(Distance, to_several_rows_has_the_bits_of_each_alone) {
+  for (const cpu::Isa& isa : cpu::isa_registry()) {
+    if (!isa.is_supported()) continue;
+    for (const std::int64_t d : {1, 7, 8, 9, 31, 64, 100})
+      for (std::size_t count = 0; count <= 9; ++count) {
+        const auto a = normal_vectors(1, d, 3);
+        const auto b = normal_vectors(9, d, 4, 0.5f, 1.0f);
+        std::vector<const float*> rows;
+        for (std::size_t r = count; r-- > 0;) rows.push_back(b.data() + static_cast<std::int64_t>(r) * d);
+        std::vector<double> products(count + 1, -1.0);
+        std::vector<double> squares(count + 1, -1.0);
+        isa.dot_products(a.data(), rows, d, products.data());
+        isa.l2_squares(a.data(), rows, d, squares.data());
+        for (std::size_t r = 0; r < count; ++r) {
+          EXPECT_EQ(products[r], dot_product(a.data(), rows[r], d)) << isa.name << " d " << d;
+          EXPECT_EQ(squares[r], l2_squared(a.data(), rows[r], d)) << isa.name << " d " << d;
+        }
+        EXPECT_EQ(products[count], -1) << "nothing is written behind the last row";
+        EXPECT_EQ(squares[count], -1);
+      }
+  }
+}
+
 /// Sums of bytes beside the defined sums of the same values as floats.
 template <class Byte>
 void expect_sums_of_bytes(const cpu::Isa& isa, const cpu::Isa::ByteSums& sums, const std::vector<Byte>& a,

@@ -1,4 +1,5 @@
 #include "kernels/cpu/row_plane.hpp"
+#include "kernels/cpu/plane_queries.hpp"
 
 #include <gtest/gtest.h>
 

@@ -462,6 +462,69 @@ MPISHARDS_AMX void screen_as(const PlaneTile& tile, CandidateSink& sink) {
   _tile_release();
 }
 
+/// @param count  of values; those behind are zeros
+MPISHARDS_AMX inline __m512d load_wide(const float* values, std::int64_t count) {
+  const auto mask = static_cast<__mmask8>(count >= 8 ? 0xff : (1 << count) - 1);
+  return _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, values));
+}
+
+template <bool kCentered>
+MPISHARDS_AMX CenteredSums subtract(const float* x, double factor, const float* center, std::int64_t d,
+                                    double* values) {
+  // Two chains of sums: one would wait for each of its own results.
+  __m512d squares[2] = {_mm512_setzero_pd(), _mm512_setzero_pd()};
+  __m512d largest[2] = {_mm512_setzero_pd(), _mm512_setzero_pd()};
+  const __m512d factors = _mm512_set1_pd(factor);
+  std::int64_t i = 0;
+  const auto step = [&](int chain, std::int64_t count) MPISHARDS_AMX {
+    __m512d value = _mm512_mul_pd(factors, load_wide(x + i, count));
+    if constexpr (kCentered) value = _mm512_sub_pd(value, load_wide(center + i, count));
+    _mm512_mask_storeu_pd(values + i, static_cast<__mmask8>(count >= 8 ? 0xff : (1 << count) - 1), value);
+    squares[chain] = _mm512_fmadd_pd(value, value, squares[chain]);
+    largest[chain] = _mm512_max_pd(largest[chain], _mm512_abs_pd(value));
+    i += 8;
+  };
+  while (i + 16 <= d) {
+    step(0, 8);
+    step(1, 8);
+  }
+  while (i < d) step(0, d - i);
+  return {_mm512_reduce_max_pd(_mm512_max_pd(largest[0], largest[1])),
+          _mm512_reduce_add_pd(_mm512_add_pd(squares[0], squares[1]))};
+}
+
+/// Rows become columns.
+MPISHARDS_AMX inline void transpose(__m512i (&words)[kTileRows]) {
+  __m512i pairs[kTileRows];
+  __m512i fours[kTileRows];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    pairs[i] = _mm512_unpacklo_epi32(words[i], words[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_epi32(words[i], words[i + 1]);
+  }
+  // In each quarter q of fours[i + j]: column 4 q + j of rows i to i + 3.
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    fours[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
+    fours[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
+    fours[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+    fours[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+  }
+  constexpr int kEven = 0x88;  // quarters 0 and 2 of either
+  constexpr int kOdd = 0xdd;
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const __m512i even_low = _mm512_shuffle_i32x4(fours[j], fours[4 + j], kEven);
+    const __m512i even_high = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], kEven);
+    const __m512i odd_low = _mm512_shuffle_i32x4(fours[j], fours[4 + j], kOdd);
+    const __m512i odd_high = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], kOdd);
+    words[j] = _mm512_shuffle_i32x4(even_low, even_high, kEven);
+    words[4 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, kEven);
+    words[8 + j] = _mm512_shuffle_i32x4(even_low, even_high, kOdd);
+    words[12 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, kOdd);
+  }
+}
+
 /// Adds squares of eight values and of what is left of them.
 struct Squares {
   __m512d values;
@@ -517,6 +580,24 @@ bool is_supported() {
   return is;
 }
 
+CenteredSums subtract_center(const float* x, double factor, const float* center, std::int64_t d,
+                             double* values) {
+  return center == nullptr ? subtract<false>(x, factor, center, d, values)
+                           : subtract<true>(x, factor, center, d, values);
+}
+
+MPISHARDS_AMX void interleave(const std::byte* rows, std::int64_t row_tiles, std::byte* out) {
+  for (std::int64_t tile = 0; tile < row_tiles; ++tile, rows += kTileRowBytes, out += 2 * kTileBytes) {
+    __m512i words[kTileRows];
+#pragma GCC unroll 16
+    for (int row = 0; row < kTileRows; ++row)
+      words[row] = _mm512_loadu_si512(rows + row * row_tiles * kTileRowBytes);
+    transpose(words);
+#pragma GCC unroll 16
+    for (int row = 0; row < kTileRows; ++row) _mm512_storeu_si512(out + row * kTileRowBytes, words[row]);
+  }
+}
+
 PackedSquares quantize(PlaneType type, const double* values, std::int64_t row_tiles, double scale,
                        std::byte* bytes) {
   const std::int64_t count = row_tiles * kTileRowBytes / bytes_per_value(type);
@@ -550,6 +631,7 @@ MPISHARDS_AMX void kth_largest(const float* values, std::int64_t rows, std::int6
     low = _mm512_min_ps(low, value);
     high = _mm512_max_ps(high, value);
   }
+  if (k == 1) return _mm512_storeu_ps(out, high);
   for (int step = 0; step < kHalvings; ++step) {
     const __m512 middle = _mm512_fmadd_ps(_mm512_sub_ps(high, low), _mm512_set1_ps(0.5f), low);
     __m512i count = _mm512_setzero_si512();

@@ -10,8 +10,13 @@ namespace mpishards::kernels::cpu::amx {
 /// Asks the kernel for the tile registers of this process, once.
 bool is_supported();
 
+CenteredSums subtract_center(const float* x, double factor, const float* center, std::int64_t d,
+                             double* values);
+
 PackedSquares quantize(PlaneType type, const double* values, std::int64_t row_tiles, double scale,
                        std::byte* bytes);
+
+void interleave(const std::byte* rows, std::int64_t row_tiles, std::byte* out);
 
 std::int64_t scratch_bytes(std::int64_t n_queries, std::int64_t row_tiles);
 
@@ -25,8 +30,13 @@ void screen(const PlaneTile& tile, CandidateSink& sink);
 
 void kth_largest(const float* values, std::int64_t rows, std::int64_t k, float* out);
 
-inline constexpr PlaneScreen kPlaneScreen = {"own tiles of bfloat16 or bytes", quantize, scratch_bytes,
-                                             screen, kth_largest};
+inline constexpr PlaneScreen kPlaneScreen = {"own tiles of bfloat16 or bytes",
+                                             subtract_center,
+                                             quantize,
+                                             interleave,
+                                             scratch_bytes,
+                                             screen,
+                                             kth_largest};
 
 }  // namespace mpishards::kernels::cpu::amx
 #endif

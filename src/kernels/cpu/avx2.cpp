@@ -65,6 +65,32 @@ MPISHARDS_SIMD inline double sum_terms(const float* a, const float* b, std::int6
   return total(sum);
 }
 
+/// Several rows at once, whose sums don't wait for each other.
+template <class Term, int kRows>
+MPISHARDS_SIMD inline void sum_rows(const float* a, const float* const* rows, std::int64_t d, double* out) {
+  Lanes sums[kRows];
+  for (Lanes& sum : sums) sum = {_mm256_setzero_pd(), _mm256_setzero_pd()};
+  std::int64_t i = 0;
+  for (; i + 8 <= d; i += 8) {
+    const __m256 values = _mm256_loadu_ps(a + i);
+    for (int r = 0; r < kRows; ++r) Term::add(sums[r], values, _mm256_loadu_ps(rows[r] + i));
+  }
+  if (i < d) {
+    const __m256 values = load_part(a + i, d - i);
+    for (int r = 0; r < kRows; ++r) Term::add(sums[r], values, load_part(rows[r] + i, d - i));
+  }
+  for (int r = 0; r < kRows; ++r) out[r] = total(sums[r]);
+}
+
+template <class Term>
+MPISHARDS_SIMD inline void sum_all_rows(const float* a, std::span<const float* const> rows, std::int64_t d,
+                                        double* out) {
+  constexpr int kRows = 4;
+  std::size_t row = 0;
+  for (; row + kRows <= rows.size(); row += kRows) sum_rows<Term, kRows>(a, &rows[row], d, out + row);
+  for (; row < rows.size(); ++row) out[row] = sum_terms<Term>(a, rows[row], d);
+}
+
 /// Eight bytes, or `count` of them and zeros, as float32.
 MPISHARDS_SIMD inline __m256 widen_bytes(const std::byte* bytes, std::int64_t count) {
   std::uint64_t eight = 0;
@@ -133,6 +159,16 @@ MPISHARDS_SIMD double dot_product(const float* a, const float* b, std::int64_t d
 
 MPISHARDS_SIMD double l2_squared(const float* a, const float* b, std::int64_t d) {
   return sum_terms<SquaredDifference>(a, b, d);
+}
+
+MPISHARDS_SIMD void dot_products(const float* a, std::span<const float* const> rows, std::int64_t d,
+                                 double* out) {
+  sum_all_rows<Product>(a, rows, d, out);
+}
+
+MPISHARDS_SIMD void l2_squares(const float* a, std::span<const float* const> rows, std::int64_t d,
+                               double* out) {
+  sum_all_rows<SquaredDifference>(a, rows, d, out);
 }
 
 MPISHARDS_SIMD void byte_products(const float* weights, const std::byte* bytes, std::int64_t rows,

@@ -59,6 +59,32 @@ MPISHARDS_SIMD inline double sum_terms(const float* a, const float* b, std::int6
   return total(sum);
 }
 
+/// Several rows at once, whose sums don't wait for each other.
+template <class Term, int kRows>
+MPISHARDS_SIMD inline void sum_rows(const float* a, const float* const* rows, std::int64_t d, double* out) {
+  __m512d sums[kRows];
+  for (__m512d& sum : sums) sum = _mm512_setzero_pd();
+  std::int64_t i = 0;
+  for (; i + 8 <= d; i += 8) {
+    const __m512d wide = load_wide(a + i);
+    for (int r = 0; r < kRows; ++r) sums[r] = Term::add(sums[r], wide, load_wide(rows[r] + i));
+  }
+  if (i < d) {
+    const __m512d wide = load_wide(a + i, d - i);
+    for (int r = 0; r < kRows; ++r) sums[r] = Term::add(sums[r], wide, load_wide(rows[r] + i, d - i));
+  }
+  for (int r = 0; r < kRows; ++r) out[r] = total(sums[r]);
+}
+
+template <class Term>
+MPISHARDS_SIMD inline void sum_all_rows(const float* a, std::span<const float* const> rows, std::int64_t d,
+                                        double* out) {
+  constexpr int kRows = 4;
+  std::size_t row = 0;
+  for (; row + kRows <= rows.size(); row += kRows) sum_rows<Term, kRows>(a, &rows[row], d, out + row);
+  for (; row < rows.size(); ++row) out[row] = sum_terms<Term>(a, rows[row], d);
+}
+
 template <bool kSigned>
 MPISHARDS_SIMD inline __m512i load_bytes(const std::byte* values, __mmask32 mask) {
   const __m256i bytes = _mm256_maskz_loadu_epi8(mask, values);
@@ -133,6 +159,16 @@ MPISHARDS_SIMD double l2_squared(const float* a, const float* b, std::int64_t d)
   return sum_terms<SquaredDifference>(a, b, d);
 }
 
+MPISHARDS_SIMD void dot_products(const float* a, std::span<const float* const> rows, std::int64_t d,
+                                 double* out) {
+  sum_all_rows<Product>(a, rows, d, out);
+}
+
+MPISHARDS_SIMD void l2_squares(const float* a, std::span<const float* const> rows, std::int64_t d,
+                               double* out) {
+  sum_all_rows<SquaredDifference>(a, rows, d, out);
+}
+
 MPISHARDS_SIMD std::int64_t u8_dot_product(const std::byte* a, const std::byte* b, std::int64_t d) {
   return sum_bytes<WholeProduct, false>(a, b, d);
 }
@@ -174,6 +210,7 @@ MPISHARDS_SIMD float kth_largest(float* values, std::int64_t count, std::int64_t
   // Values that are no bounds are minus infinity.
   float low = _mm512_reduce_min_ps(least);
   float high = _mm512_reduce_max_ps(largest);
+  if (k == 1 && high < -kLowest) return high;
   if (!(high < -kLowest) || reaching(low) < k) return kLowest;
   for (int step = 0; step < kHalvings; ++step) {
     const float middle = low + (high - low) * 0.5f;

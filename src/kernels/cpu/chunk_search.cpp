@@ -1,6 +1,7 @@
 #include "kernels/cpu/chunk_search.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -367,10 +368,19 @@ void ChunkSearch::rerank(std::int64_t query) {
 void ChunkSearch::merge_exact(std::int64_t query, const Candidate* first, const Candidate* last) {
   const TypedView& base = context_->base.rows;
   const Closer closer(context_->metric);
-  std::size_t count = 0;
-  for (const Candidate* c = first; c != last; ++c) {
-    if (last - c > kPrefetchRows) prefetch_row(base.row(c[kPrefetchRows].row), base.row_bytes());
-    exact_[count++] = {context_->ids[c->row], exact_distances_.distance(query, base.row(c->row))};
+  const auto count = static_cast<std::size_t>(last - first);
+  std::array<const std::byte*, ExactDistances::kRowsAtOnce> rows{};
+  std::array<float, ExactDistances::kRowsAtOnce> distances{};
+  for (std::size_t begin = 0; begin < count; begin += rows.size()) {
+    const std::size_t some = std::min(rows.size(), count - begin);
+    for (std::size_t i = 0; i < some; ++i) {
+      const Candidate* const c = first + begin + i;
+      if (last - c > kPrefetchRows) prefetch_row(base.row(c[kPrefetchRows].row), base.row_bytes());
+      rows[i] = base.row(c->row);
+    }
+    exact_distances_.distances(query, {rows.data(), some}, distances.data());
+    for (std::size_t i = 0; i < some; ++i)
+      exact_[begin + i] = {context_->ids[first[begin + i].row], distances[i]};
   }
   counters_.reranked += last - first;
   std::sort(exact_.begin(), exact_.begin() + static_cast<std::ptrdiff_t>(count),

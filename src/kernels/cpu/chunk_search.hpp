@@ -11,6 +11,7 @@
 #include "kernels/cpu/certificate.hpp"
 #include "kernels/cpu/exact_distances.hpp"
 #include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/plane_queries.hpp"
 #include "kernels/cpu/row_plane.hpp"
 #include "kernels/cpu/screen.hpp"
 #include "kernels/cpu/tile_screen.hpp"

@@ -1,6 +1,7 @@
 #include "kernels/cpu/exact_distances.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "core/convert.hpp"
@@ -92,6 +93,26 @@ float ExactDistances::distance(std::int64_t query, const std::byte* row) {
   }
   return static_cast<float>(cosine_similarity(isa_->dot_product(q, values, d), query_squares(query),
                                               isa_->dot_product(values, values, d)));
+}
+
+void ExactDistances::distances(std::int64_t query, std::span<const std::byte* const> rows, float* out) {
+  if (dtype_ != DType::f32) {
+    for (const std::byte* const row : rows) *out++ = distance(query, row);
+    return;
+  }
+  const std::int64_t d = queries_.cols;
+  const float* const q = queries_.row(query);
+  std::array<const float*, kRowsAtOnce> values{};
+  std::array<double, kRowsAtOnce> sums{};
+  std::ranges::transform(rows, values.begin(),
+                         [](const std::byte* row) { return reinterpret_cast<const float*>(row); });
+  (metric_ == Metric::l2 ? isa_->l2_squares : isa_->dot_products)(q, {values.data(), rows.size()}, d,
+                                                                  sums.data());
+  for (std::size_t r = 0; r < rows.size(); ++r)
+    out[r] = static_cast<float>(
+        metric_ == Metric::cosine
+            ? cosine_similarity(sums[r], query_squares(query), isa_->dot_product(values[r], values[r], d))
+            : sums[r]);
 }
 
 void prefetch_row(const std::byte* row, std::size_t row_bytes) {

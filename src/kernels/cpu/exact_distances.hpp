@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/matrix_view.hpp"
@@ -27,6 +28,9 @@ class ExactDistances {
   /// The defined sum q.q.
   double query_squares(std::int64_t query) const { return query_squares_[static_cast<std::size_t>(query)]; }
   float distance(std::int64_t query, const std::byte* row);
+  /// To at most kRowsAtOnce rows, sooner than one by one. @param[out] out  one a row
+  void distances(std::int64_t query, std::span<const std::byte* const> rows, float* out);
+  static constexpr std::size_t kRowsAtOnce = 4;
 
  private:
   float byte_distance(std::int64_t query, const std::byte* row) const;
@@ -43,7 +47,7 @@ class ExactDistances {
 };
 
 /// Candidates lie anywhere in memory: this many rows before one is used it is asked for.
-inline constexpr std::ptrdiff_t kPrefetchRows = 6;
+inline constexpr std::ptrdiff_t kPrefetchRows = 8;
 void prefetch_row(const std::byte* row, std::size_t row_bytes);
 
 }  // namespace mpishards::kernels::cpu

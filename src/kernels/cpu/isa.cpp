@@ -22,6 +22,11 @@ float kth_largest(float* values, std::int64_t count, std::int64_t k) {
   return values[k - 1];
 }
 
+template <double (*kSum)(const float* a, const float* b, std::int64_t d)>
+void each_row(const float* a, std::span<const float* const> rows, std::int64_t d, double* out) {
+  for (const float* const row : rows) *out++ = kSum(a, row, d);
+}
+
 constexpr Isa::ByteSums kU8Sums = {byte_dot_product<std::uint8_t>, byte_l2_squared<std::uint8_t>};
 constexpr Isa::ByteSums kI8Sums = {byte_dot_product<std::int8_t>, byte_l2_squared<std::int8_t>};
 #if defined(MPISHARDS_X86_64)
@@ -32,15 +37,18 @@ constexpr Isa::ByteSums kAvx512I8Sums = {avx512::i8_dot_product, avx512::i8_l2_s
 constexpr std::array kIsas = {
 #if defined(MPISHARDS_X86_64)
     Isa{"amx", "own float32 kernel", amx::is_supported, avx512::dot_product, avx512::l2_squared,
-        kAvx512U8Sums, kAvx512I8Sums, avx2::byte_products, avx512::kth_largest, avx512::kScreen,
-        &amx::kPlaneScreen},
+        avx512::dot_products, avx512::l2_squares, kAvx512U8Sums, kAvx512I8Sums, avx2::byte_products,
+        avx512::kth_largest, avx512::kScreen, &amx::kPlaneScreen},
     Isa{"avx512", "own float32 kernel", avx512::is_supported, avx512::dot_product, avx512::l2_squared,
-        kAvx512U8Sums, kAvx512I8Sums, avx2::byte_products, avx512::kth_largest, avx512::kScreen},
-    Isa{"avx2", "own float32 kernel", avx2::is_supported, avx2::dot_product, avx2::l2_squared, kU8Sums,
-        kI8Sums, avx2::byte_products, kth_largest, avx2::kScreen},
+        avx512::dot_products, avx512::l2_squares, kAvx512U8Sums, kAvx512I8Sums, avx2::byte_products,
+        avx512::kth_largest, avx512::kScreen},
+    Isa{"avx2", "own float32 kernel", avx2::is_supported, avx2::dot_product, avx2::l2_squared,
+        avx2::dot_products, avx2::l2_squares, kU8Sums, kI8Sums, avx2::byte_products, kth_largest,
+        avx2::kScreen},
 #endif
-    Isa{"portable", "OpenBLAS sgemm", [] { return true; }, kernels::dot_product, kernels::l2_squared, kU8Sums,
-        kI8Sums, kernels::byte_products, kth_largest, kBlasScreen},
+    Isa{"portable", "OpenBLAS sgemm", [] { return true; }, kernels::dot_product, kernels::l2_squared,
+        each_row<kernels::dot_product>, each_row<kernels::l2_squared>, kU8Sums, kI8Sums,
+        kernels::byte_products, kth_largest, kBlasScreen},
 };
 
 std::string known_names() {

@@ -17,6 +17,9 @@ struct Isa {
   bool (*is_supported)();
   double (*dot_product)(const float* a, const float* b, std::int64_t d);
   double (*l2_squared)(const float* a, const float* b, std::int64_t d);
+  /// The same of one vector with several rows, bit for bit. @param[out] out  one a row
+  void (*dot_products)(const float* a, std::span<const float* const> rows, std::int64_t d, double* out);
+  void (*l2_squares)(const float* a, std::span<const float* const> rows, std::int64_t d, double* out);
   /// The same of 8-bit integers, u8 and i8.
   struct ByteSums {
     std::int64_t (*dot_product)(const std::byte* a, const std::byte* b, std::int64_t d);

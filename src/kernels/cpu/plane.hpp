@@ -74,15 +74,27 @@ struct PackedSquares {
   double residual = 0;  // of what is not
 };
 
+/// What is known of a vector less a center, in double.
+struct CenteredSums {
+  double largest = 0;  // magnitude
+  double squares = 0;  // summed in any order
+};
+
 /// An instruction set's products of planes.
 struct PlaneScreen {
   std::string_view name;  // for the report
+  /// values[i] = factor * x[i] - center[i]. @param center  null: zeros @param[out] values  d of them
+  CenteredSums (*subtract_center)(const float* x, double factor, const float* center, std::int64_t d,
+                                  double* values);
   /// Stores values as bytes.
   /// @param values  whole row tiles: zeros behind the last one
   /// @param scale   of one unit of the stored integers; 1 for bf16
   /// @param[out] bytes  row_tiles x 64
   PackedSquares (*quantize)(PlaneType type, const double* values, std::int64_t row_tiles, double scale,
                             std::byte* bytes);
+  /// Brings 16 packed rows into the order of queries: words of 4 bytes that products read together.
+  /// @param rows  16 x row_tiles x 64 @param[out] out  half a panel: every other of its tiles
+  void (*interleave)(const std::byte* rows, std::int64_t row_tiles, std::byte* out);
   std::int64_t (*scratch_bytes)(std::int64_t n_queries, std::int64_t row_tiles);
   void (*run)(const PlaneTile& tile, CandidateSink& sink);
   /// For each of 16 columns a value that at least k of its rows reach, close to the k-th largest.

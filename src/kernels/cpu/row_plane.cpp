@@ -1,7 +1,6 @@
 #include "kernels/cpu/row_plane.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -9,9 +8,9 @@
 #include <numeric>
 #include <utility>
 
-#include "core/convert.hpp"
 #include "kernels/cpu/exact_distances.hpp"
 #include "kernels/cpu/float_environment.hpp"
+#include "kernels/cpu/plane_values.hpp"
 #include "kernels/cpu/scratch.hpp"
 #include "kernels/score_cut.hpp"
 
@@ -19,129 +18,10 @@ namespace mpishards::kernels::cpu {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kFloatRounding = 0x1p-24;
-// Tile sums flush results below this to zero.
-constexpr double kSmallestNormalFloat = 0x1p-126;
-// Sums of squares and of products of magnitudes up to these, widened by the bounds, stay below float32's
-// largest value.
+// Sums of squares of magnitudes up to this, widened by the bounds, stay below float32's largest value.
 constexpr double kLargestSquares = 1e36;
-constexpr double kLargestProduct = 1e37;
-constexpr double kLargestUnits = 0x1p30;
-// Room for the few double operations of a bound itself.
-constexpr double kOutward = 1 + 0x1p-40;
-
-constexpr std::int64_t kCenterRows = 1024;
-constexpr std::int64_t kByteSampleRows = 256;
-// By which the type of a plane is chosen.
-constexpr std::int64_t kLeastRowsOfBytes = 8192;
-constexpr std::int64_t kMostSampleRows = 65536;
-constexpr std::int64_t kLeastStride = 8;
-constexpr std::int64_t kSampleQueries = 16;
-constexpr std::int64_t kSampleNeighbors = 4;
-constexpr double kMostExtraCandidates = 6;  // for each neighbor
 // Rows are read in no order of memory.
 constexpr std::int64_t kRowsAhead = 4;
-
-/// A row in double, as a plane of this metric and center sees it.
-class RowReader {
- public:
-  RowReader(TypedView base, Metric metric, std::span<const float> center, const Isa& isa, float* floats)
-      : base_(base), metric_(metric), center_(center), isa_(isa), floats_(floats) {}
-
-  void read(std::int64_t row, double* values) const {
-    const float* const x = floats_of(row);
-    double factor = 1;
-    if (metric_ == Metric::cosine) {
-      const double squares = isa_.dot_product(x, x, base_.cols);
-      factor = squares > 0 ? 1 / std::sqrt(squares) : 0;
-    }
-    if (center_.empty())
-      for (std::int64_t i = 0; i < base_.cols; ++i) values[i] = factor * x[i];
-    else
-      for (std::int64_t i = 0; i < base_.cols; ++i)
-        values[i] = factor * x[i] - center_[static_cast<std::size_t>(i)];
-  }
-
- private:
-  const float* floats_of(std::int64_t row) const {
-    if (base_.dtype == DType::f32) return base_.as<const float>().row(row);
-    to_float32(base_.dtype, base_.row(row), base_.cols, floats_);
-    return floats_;
-  }
-
-  TypedView base_;
-  Metric metric_;
-  std::span<const float> center_;
-  const Isa& isa_;
-  float* floats_;
-};
-
-/// The mean of rows spread over the base.
-std::vector<float> center_of(TypedView base, Metric metric, const Isa& isa) {
-  std::vector<float> floats(static_cast<std::size_t>(base.cols));
-  std::vector<double> values(floats.size());
-  std::vector<double> sums(floats.size(), 0.0);
-  const RowReader reader(base, metric, {}, isa, floats.data());
-  const std::int64_t rows = std::min(base.rows, kCenterRows);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    reader.read(i * (base.rows / rows), values.data());
-    for (std::size_t at = 0; at < sums.size(); ++at) sums[at] += values[at];
-  }
-  std::vector<float> center(sums.size());
-  std::ranges::transform(sums, center.begin(), [rows](double sum) {
-    const double mean = sum / static_cast<double>(rows);
-    return std::abs(mean) < std::numeric_limits<float>::max() ? static_cast<float>(mean) : 0.0f;
-  });
-  return center;
-}
-
-/// The type of bytes that hold all values of a sample of rows as they are, if there is one.
-std::optional<PlaneType> exact_type_of(TypedView base, Metric metric) {
-  if (metric == Metric::cosine) return std::nullopt;
-  if (base.dtype == DType::u8) return PlaneType::u8;
-  if (base.dtype == DType::i8) return PlaneType::s8;
-  std::vector<float> floats(static_cast<std::size_t>(base.cols));
-  float low = 0;
-  float high = 0;
-  const std::int64_t rows = std::min(base.rows, kByteSampleRows);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    to_float32(base.dtype, base.row(i * (base.rows / rows)), base.cols, floats.data());
-    if (std::ranges::any_of(floats, [](float value) { return value != std::floor(value); }))
-      return std::nullopt;
-    low = std::min(low, *std::ranges::min_element(floats));
-    high = std::max(high, *std::ranges::max_element(floats));
-  }
-  if (low >= 0 && high <= 255) return PlaneType::u8;
-  if (low >= -128 && high <= 127) return PlaneType::s8;
-  return std::nullopt;
-}
-
-// Four chains: one would wait for each of its own results.
-constexpr std::int64_t kChains = 4;
-
-double largest_magnitude(const double* values, std::int64_t count) {
-  double largest[kChains] = {};
-  std::int64_t i = 0;
-  for (; i + kChains <= count; i += kChains)
-    for (std::int64_t chain = 0; chain < kChains; ++chain)
-      largest[chain] = std::max(largest[chain], std::abs(values[i + chain]));
-  for (; i < count; ++i) largest[0] = std::max(largest[0], std::abs(values[i]));
-  return std::max({largest[0], largest[1], largest[2], largest[3]});
-}
-
-double sum_of_squares(const double* values, std::int64_t count) {
-  double sums[kChains] = {};
-  std::int64_t i = 0;
-  for (; i + kChains <= count; i += kChains)
-    for (std::int64_t chain = 0; chain < kChains; ++chain)
-      sums[chain] += values[i + chain] * values[i + chain];
-  for (; i < count; ++i) sums[0] += values[i] * values[i];
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
-std::int64_t padded_values(PlaneType type, std::int64_t d) {
-  return row_tiles(type, d) * kTileRowBytes / bytes_per_value(type);
-}
 
 /// Orders as the value does. @pre not negative; what is no number comes last
 std::uint32_t sortable(double value) {
@@ -162,122 +42,6 @@ float largest_bias(const float* bias, bool is_exact) {
     if (is_larger) largest = bias[row];
   }
   return largest;
-}
-
-double scale_of(double largest) {
-  constexpr double kLargestByte = 127;
-  return largest > 0 && largest < kInfinity ? largest / kLargestByte : 1.0;
-}
-
-/// A vector as a type packs it, with a scale of its own.
-struct Packing {
-  float norm = 0;      // of what is packed
-  float residual = 0;  // of what is lost
-};
-
-/// By which the type of a plane is chosen: exact scores of some queries with a sample of the rows, and what
-/// each type would lose of both.
-class TypeSample {
- public:
-  TypeSample(TypedView base, Metric metric, std::span<const float> center, const Isa& isa, int threads)
-      : isa_(isa),
-        rows_(std::min(kMostSampleRows, base.rows / kLeastStride)),
-        rows_as_bytes_(static_cast<std::size_t>(rows_)),
-        rows_as_bf16_(rows_as_bytes_.size()),
-        scores_(static_cast<std::size_t>(kSampleQueries * rows_)) {
-    const std::int64_t d = base.cols;
-    const std::int64_t width = padded_values(PlaneType::s8, d);
-    const std::int64_t packed_bytes = row_tiles(PlaneType::bf16, d) * kTileRowBytes;
-    std::vector<float> queries(static_cast<std::size_t>(kSampleQueries * d));
-    std::vector<float> floats(static_cast<std::size_t>(d * 2 * threads));
-    std::vector<double> values(static_cast<std::size_t>(threads * width), 0.0);
-    std::vector<std::byte> bytes(static_cast<std::size_t>(threads * packed_bytes));
-    // The centered vector and how each type packs it; differences from what is known of a query change
-    // nothing.
-    const auto load = [&](int thread, std::int64_t row, float* centered, Packing& as_bytes,
-                          Packing& as_bf16) {
-      double* const own = values.data() + thread * width;
-      const RowReader reader(base, metric, center, isa, floats.data() + d * 2 * thread + d);
-      reader.read(row, own);
-      std::transform(own, own + d, centered, [](double value) { return static_cast<float>(value); });
-      as_bytes = packing_of(PlaneType::s8, own, d, bytes.data() + thread * packed_bytes);
-      as_bf16 = packing_of(PlaneType::bf16, own, d, bytes.data() + thread * packed_bytes);
-    };
-    const std::int64_t stride = base.rows / rows_;
-    for (std::int64_t q = 0; q < kSampleQueries; ++q)
-      load(0, q * (base.rows / kSampleQueries) + stride / 2, queries.data() + q * d,
-           queries_as_bytes_[static_cast<std::size_t>(q)], queries_as_bf16_[static_cast<std::size_t>(q)]);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int thread = 0; thread < threads; ++thread)
-      for (std::int64_t row = rows_ * thread / threads; row < rows_ * (thread + 1) / threads; ++row) {
-        const auto i = static_cast<std::size_t>(row);
-        float* const centered = floats.data() + d * 2 * thread;
-        load(thread, row * stride, centered, rows_as_bytes_[i], rows_as_bf16_[i]);
-        const double bias = metric == Metric::l2 ? -isa.dot_product(centered, centered, d) / 2 : 0.0;
-        for (std::int64_t q = 0; q < kSampleQueries; ++q)
-          scores_[static_cast<std::size_t>(q * rows_ + row)] =
-              static_cast<float>(isa.dot_product(queries.data() + q * d, centered, d) + bias);
-      }
-  }
-
-  /// How many rows a screen could not exclude from each query's nearest ones, for each of those.
-  double candidates_as_bytes() const {
-    return candidates(queries_as_bytes_, rows_as_bytes_);
-  }
-  double candidates_as_bf16() const {
-    return candidates(queries_as_bf16_, rows_as_bf16_);
-  }
-
- private:
-  using Queries = std::array<Packing, kSampleQueries>;
-
-  Packing packing_of(PlaneType type, const double* values, std::int64_t d, std::byte* bytes) const {
-    const double scale = type == PlaneType::bf16 ? 1.0 : scale_of(largest_magnitude(values, d));
-    const PackedSquares squares = isa_.plane->quantize(type, values, row_tiles(type, d), scale, bytes);
-    return {static_cast<float>(std::sqrt(squares.values)), static_cast<float>(std::sqrt(squares.residual))};
-  }
-
-  double candidates(const Queries& queries, const std::vector<Packing>& rows) const {
-    std::vector<float> lowers(rows.size());
-    std::int64_t count = 0;
-    for (std::size_t q = 0; q < queries.size(); ++q) {
-      const float* const scores = scores_.data() + q * rows.size();
-      const auto error = [&](std::size_t row) {
-        return (queries[q].norm + queries[q].residual) * rows[row].residual +
-               queries[q].residual * rows[row].norm;
-      };
-      for (std::size_t row = 0; row < rows.size(); ++row) lowers[row] = scores[row] - error(row);
-      const float cut = isa_.kth_largest(lowers.data(), rows_, kSampleNeighbors);
-      // What is screened may be above the exact score, and the bound above that.
-      for (std::size_t row = 0; row < rows.size(); ++row) count += scores[row] + 2 * error(row) >= cut;
-    }
-    return static_cast<double>(count) / (kSampleQueries * kSampleNeighbors);
-  }
-
-  const Isa& isa_;
-  std::int64_t rows_;
-  std::vector<Packing> rows_as_bytes_;
-  std::vector<Packing> rows_as_bf16_;
-  Queries queries_as_bytes_;
-  Queries queries_as_bf16_;
-  std::vector<float> scores_;
-};
-
-/// True where int32 holds any sum of d products of two bytes.
-bool holds_sums_of_bytes(std::int64_t d) {
-  constexpr std::int64_t kLargestByteProduct = std::int64_t{128} * 128;
-  return padded_values(PlaneType::s8, d) <= std::numeric_limits<std::int32_t>::max() / kLargestByteProduct;
-}
-
-/// Bytes are half as much to read and to multiply, but their bounds are wide: they pay as long as they leave
-/// only a few more candidates.
-PlaneType quicker_type(TypedView base, Metric metric, std::span<const float> center, const Isa& isa,
-                       int threads) {
-  const bool is_shorter = row_tiles(PlaneType::s8, base.cols) < row_tiles(PlaneType::bf16, base.cols);
-  if (!is_shorter || !holds_sums_of_bytes(base.cols) || base.rows < kLeastRowsOfBytes) return PlaneType::bf16;
-  const TypeSample sample(base, metric, center, isa, threads);
-  return sample.candidates_as_bytes() <= sample.candidates_as_bf16() + kMostExtraCandidates ? PlaneType::s8
-                                                                                            : PlaneType::bf16;
 }
 
 /// Each cell ends a block.
@@ -315,9 +79,8 @@ void RowPlane::build(TypedView base, Metric metric, std::optional<PlaneType> typ
     if (!is_empty()) return;
   }
   if (type == PlaneType::u8) return;
-  std::vector<float> center = center_of(base, metric, isa);
-  const PlaneType chosen = type.has_value() ? *type : quicker_type(base, metric, center, isa, threads);
-  build_in_cells(base, metric, {chosen, false, std::move(center)}, RowOrder::by_norm, cells, isa, threads);
+  build_in_cells(base, metric, lossy_format_of(base, metric, type, isa, threads), RowOrder::by_norm, cells,
+                 isa, threads);
 }
 
 void RowPlane::build_as(TypedView base, Metric metric, const PlaneFormat& format, RowOrder order,
@@ -422,10 +185,9 @@ void RowPlane::sort_rows(TypedView base, std::vector<PlacedRow>& rows, bool by_n
     double* const own_values = all_values + d_ * thread;
     for (std::int64_t i = rows_ * thread / threads; i < rows_ * (thread + 1) / threads; ++i) {
       const std::uint32_t row = all_rows[i].row;
-      reader.read(row, own_values);
-      const double norm = by_norm ? sum_of_squares(own_values, d_) : 0.0;
-      if (!squares.empty()) squares[row] = static_cast<float>(norm);
-      all_rows[i].key = sortable(is_scaled ? largest_magnitude(own_values, d_) : norm);
+      const CenteredSums sums = reader.read(row, own_values);
+      if (!squares.empty()) squares[row] = static_cast<float>(sums.squares);
+      all_rows[i].key = sortable(is_scaled ? sums.largest : sums.squares);
     }
   }
   auto first = rows.begin();
@@ -437,7 +199,7 @@ void RowPlane::sort_rows(TypedView base, std::vector<PlacedRow>& rows, bool by_n
     std::sort(first, first + in_cell);
     for (; block < next; ++block) {
       const auto last = first + (blocks_[block].end - blocks_[block].begin);
-      if (is_scaled) blocks_[block].scale = scale_of(value_of(std::prev(last)->key));
+      if (is_scaled) blocks_[block].scale = byte_scale(value_of(std::prev(last)->key));
       if (!squares.empty()) {
         for (auto at = first; at != last; ++at) at->key = sortable(squares[at->row]);
         std::sort(first, last);
@@ -474,14 +236,14 @@ PlaneBlock RowPlane::pack_block(TypedView base, const PlaneBlock& empty, const I
     double own = format_.is_exact ? kLargestUnits : kInfinity;  // behind the last row
     if (place < end) {
       prefetch_row(base.row(row_at(std::min(place + kRowsAhead, end - 1))), base.row_bytes());
-      reader.read(row_at(place), values);
+      const CenteredSums sums = reader.read(row_at(place), values);
       const PackedSquares squares =
           isa.plane->quantize(format_.type, values, tiles, block.scale, packed.data());
       norm = std::max(norm, squares.values);
       residual = std::max(residual, squares.residual);
       if (!(squares.residual < kInfinity)) residual = kInfinity;
       if (has_bias()) {
-        own = sum_of_squares(values, d_);
+        own = sums.squares;
         most_squares = std::max(most_squares, own);
         if (format_.is_exact && !(own <= kLargestUnits)) own = kLargestUnits;  // also of what is no number
       }
@@ -555,173 +317,4 @@ double RowPlane::squares_from_center(std::int64_t cell, const double* values) co
   }
   return sum;
 }
-
-void PlaneQueries::reserve(std::int64_t queries, std::int64_t d, std::int64_t sample_rows, const Isa& isa) {
-  const auto grow = [](Matrix& memory, std::int64_t bytes) {
-    if (static_cast<std::int64_t>(memory.bytes()) < bytes) memory = Matrix(DType::u8, 1, bytes);
-  };
-  set_size(queries_, queries);
-  set_size(errors_, padded_queries(queries));
-  set_size(row_, row_tiles(PlaneType::bf16, d) * kTileRowBytes);
-  set_size(values_, padded_values(PlaneType::s8, d));
-  grow(packed_, plane_bytes(PlaneType::bf16, queries, d));
-  grow(units_, padded_queries(queries) * static_cast<std::int64_t>(sizeof(float)));
-  grow(scratch_, isa.plane->scratch_bytes(queries, row_tiles(PlaneType::bf16, d)));
-  grow(groups_, group_bytes(queries, sample_rows));
-}
-
-std::int64_t PlaneQueries::bytes_for(std::int64_t queries, std::int64_t d, std::int64_t sample_rows,
-                                     const Isa& isa) {
-  return group_bytes(queries, sample_rows) + queries * static_cast<std::int64_t>(sizeof(Query)) +
-         padded_queries(queries) * static_cast<std::int64_t>(sizeof(float)) +
-         padded_values(PlaneType::s8, d) * static_cast<std::int64_t>(sizeof(double)) +
-         plane_bytes(PlaneType::bf16, queries, d) + row_tiles(PlaneType::bf16, d) * kTileRowBytes +
-         padded_queries(queries) * static_cast<std::int64_t>(sizeof(float)) +
-         isa.plane->scratch_bytes(queries, row_tiles(PlaneType::bf16, d));
-}
-
-std::size_t PlaneQueries::bytes() const {
-  return bytes_of(queries_) + bytes_of(errors_) + bytes_of(values_) + bytes_of(row_) + packed_.bytes() +
-         units_.bytes() + scratch_.bytes() + groups_.bytes();
-}
-
-bool PlaneQueries::begin(const RowPlane& plane, Metric metric, const Isa& isa,
-                         MatrixView<const float> queries, double error_factor) {
-  const PlaneFormat& format = plane.format();
-  const std::int64_t d = queries.cols;
-  const bool is_bf16 = format.type == PlaneType::bf16;
-  is_exact_ = format.is_exact;
-  isa_ = &isa;
-  type_ = format.type;
-  n_queries_ = queries.rows;
-  has_bias_ = plane.has_bias();
-  error_factor_ = error_factor;
-  // Each value goes through at most as many roundings as the row has values, in whichever order; they are
-  // counted twice as large as they are.
-  const std::int64_t width = padded_values(format.type, d);
-  gamma_ = is_bf16 ? rounding_gamma(width + kTileRowBytes, 2 * kFloatRounding) : 4 * kFloatRounding;
-  underflow_ = static_cast<double>(3 * width + kTileRowBytes) * kSmallestNormalFloat;
-  if (!(gamma_ < kInfinity)) return false;
-
-  const auto load = [&](std::int64_t q) {
-    const float* const row = queries.row(q);
-    const bool is_centered = metric == Metric::l2 && !format.center.empty();
-    for (std::int64_t i = 0; i < d; ++i)
-      values_[static_cast<std::size_t>(i)] =
-          is_centered ? static_cast<double>(row[i]) - format.center[static_cast<std::size_t>(i)] : row[i];
-    std::fill(values_.begin() + d, values_.begin() + width, 0.0);
-  };
-  const double center_norm = plane.center_norm();
-  std::memset(packed_.data(), 0, static_cast<std::size_t>(plane_bytes(type_, n_queries_, d)));
-  largest_norm_ = 0;
-  for (std::int64_t q = 0; q < queries.rows; ++q) {
-    Query& query = queries_[static_cast<std::size_t>(q)];
-    const float* const row = queries.row(q);
-    load(q);
-    query.scale = is_scaled() ? scale_of(largest_magnitude(values_.data(), d)) : 1.0;
-    const PackedSquares squares =
-        isa.plane->quantize(type_, values_.data(), plane.row_tiles(), query.scale, row_.data());
-    if (format.is_exact && squares.residual > 0) return false;
-    query.norm = norm_range(sum_of_squares(values_.data(), d), d).high;
-    query.residual = norm_range(squares.residual, d).high;
-    query.packed_norm = norm_range(squares.values, d).high;
-    query.offset = 0;
-    if (!format.center.empty()) {
-      query.offset = isa.dot_product(row, format.center.data(), d);
-      if (metric == Metric::l2) query.offset -= center_norm * center_norm / 2;
-    }
-    // Of the offset, of differences from the center, and of norms of one: each a few roundings in double.
-    const double query_norm = norm_range(isa.dot_product(row, row, d), d).high;
-    const double slack = static_cast<double>(d + 64) * 0x1p-51;
-    query.offset_error = slack * ((query_norm + center_norm) * (center_norm + plane.maxima().norm) +
-                                  plane.maxima().squares + (metric == Metric::cosine ? query_norm : 0.0));
-    largest_norm_ = std::max(largest_norm_, query.packed_norm);
-    if (!(query.norm < kInfinity && query.residual < kInfinity)) return false;
-    pack(q, row_.data(), plane.row_tiles());
-  }
-  return fits(plane);
-}
-
-bool PlaneQueries::fits(const RowPlane& plane) const {
-  if (!is_exact_) return largest_norm_ * plane.maxima().norm <= kLargestProduct;
-  return largest_norm_ * plane.maxima().norm + plane.maxima().squares / 2 <= kLargestUnits;
-}
-
-void PlaneQueries::pack(std::int64_t query, const std::byte* row, std::int64_t row_tiles) {
-  constexpr std::int64_t kWord = 4;
-  std::byte* out = packed_.data() + query / kPanelRows * row_tiles * 2 * kTileBytes +
-                   query / kTileRows % 2 * kTileBytes + query % kTileRows * kWord;
-  for (std::int64_t tile = 0; tile < row_tiles; ++tile, out += 2 * kTileBytes)
-    for (std::int64_t word = 0; word < kTileRowBytes / kWord; ++word, row += kWord)
-      std::memcpy(out + word * kTileRowBytes, row, kWord);
-}
-
-double PlaneQueries::error(std::int64_t q, const PlaneBlock& block) const {
-  const Query& query = queries_[static_cast<std::size_t>(q)];
-  // With x' = x~ + rx, q' = q~ + rq: q'.x' - q~.x~ = q'.rx + rq.x~, by Cauchy-Schwarz.
-  const double lost = query.norm * block.residual + query.residual * block.norm;
-  const double half_squares = block.squares / 2;
-  double summed = gamma_ * (query.packed_norm * block.norm + half_squares) + underflow_;
-  if (has_bias_) summed += is_exact_ ? 1.0 : kFloatRounding * half_squares;  // the bias' own rounding
-  return (lost + summed + query.offset_error) * kOutward * error_factor_;
-}
-
-PlaneTile PlaneQueries::tile_of(const RowPlane& plane, const PlaneBlock& block, std::int64_t begin,
-                                std::int64_t end, Range queries) {
-  PlaneTile tile;
-  tile.type = type_;
-  tile.row_tiles = plane.row_tiles();
-  tile.queries = packed_.data() + queries.begin / kPanelRows * tile.row_tiles * 2 * kTileBytes;
-  tile.n_queries = queries.end - queries.begin;
-  tile.rows = plane.panel(begin);
-  tile.n_rows = end - begin;
-  tile.bias = plane.bias(begin);
-  tile.group_bias = plane.group_bias(begin);
-  if (is_scaled()) {
-    auto* const units = units_.as<float>().data;
-    for (std::int64_t q = queries.begin; q < queries.end; ++q)
-      units[q] = static_cast<float>(queries_[static_cast<std::size_t>(q)].scale * block.scale);
-    std::fill(units + queries.end, units + padded_queries(queries.end), 0.0f);
-    tile.units = units + queries.begin;
-  }
-  tile.scratch = scratch_.data();
-  return tile;
-}
-
-void PlaneQueries::screen(const RowPlane& plane, const PlaneBlock& block, std::int64_t begin,
-                          std::int64_t end, Range queries, const float* thresholds, CandidateSink& sink) {
-  PlaneTile tile = tile_of(plane, block, begin, end, queries);
-  tile.thresholds = thresholds + queries.begin;
-  isa_->plane->run(tile, sink);
-}
-
-void PlaneQueries::kth_scores(const RowPlane& plane, std::int64_t k, float* scores) {
-  struct NoHits final : CandidateSink {
-    void add(std::int64_t, std::int64_t, float) override {}
-  } nothing;
-  auto* const groups = reinterpret_cast<float*>(groups_.data());
-  const std::int64_t n_groups = plane.rows() / kTileRows;
-  const std::int64_t query_tiles = padded_queries(n_queries_) / kTileRows;
-  // Half panels leave columns that no tile fills.
-  std::fill_n(groups, query_tiles * n_groups * kTileRows, 0.0f);
-  for (const PlaneBlock& block : plane.blocks()) {
-    const auto [begin, end] = std::pair(block.begin, block.end);
-    PlaneTile tile = tile_of(plane, block, begin, end, {0, n_queries_});
-    tile.group_maxima = groups + begin;
-    tile.groups = n_groups;
-    isa_->plane->run(tile, nothing);
-    for (std::int64_t q = 0; q < n_queries_; ++q)
-      errors_[static_cast<std::size_t>(q)] = round_up(error(q, block));
-    for (std::int64_t q = 0; q < query_tiles; ++q)
-      for (std::int64_t group = begin / kTileRows; group < end / kTileRows; ++group)
-        for (std::int64_t lane = 0; lane < kTileRows; ++lane)
-          groups[(q * n_groups + group) * kTileRows + lane] -=
-              errors_[static_cast<std::size_t>(q * kTileRows + lane)];
-  }
-  for (std::int64_t q = 0; q < query_tiles; ++q)
-    isa_->plane->kth_largest(groups + q * n_groups * kTileRows, n_groups, k, scores + q * kTileRows);
-  for (std::int64_t q = 0; q < n_queries_; ++q)
-    scores[q] = round_down(scores[q] - std::abs(scores[q]) * 2 * kFloatRounding - kSmallestNormalFloat);
-}
-
 }  // namespace mpishards::kernels::cpu
