@@ -475,20 +475,19 @@ MPISHARDS_AMX CenteredSums subtract(const float* x, double factor, const float* 
   __m512d squares[2] = {_mm512_setzero_pd(), _mm512_setzero_pd()};
   __m512d largest[2] = {_mm512_setzero_pd(), _mm512_setzero_pd()};
   const __m512d factors = _mm512_set1_pd(factor);
-  std::int64_t i = 0;
-  const auto step = [&](int chain, std::int64_t count) MPISHARDS_AMX {
+  const auto step = [&](int chain, std::int64_t i, std::int64_t count) MPISHARDS_AMX {
     __m512d value = _mm512_mul_pd(factors, load_wide(x + i, count));
     if constexpr (kCentered) value = _mm512_sub_pd(value, load_wide(center + i, count));
     _mm512_mask_storeu_pd(values + i, static_cast<__mmask8>(count >= 8 ? 0xff : (1 << count) - 1), value);
     squares[chain] = _mm512_fmadd_pd(value, value, squares[chain]);
     largest[chain] = _mm512_max_pd(largest[chain], _mm512_abs_pd(value));
-    i += 8;
   };
-  while (i + 16 <= d) {
-    step(0, 8);
-    step(1, 8);
+  std::int64_t i = 0;
+  for (; i + 16 <= d; i += 16) {
+    step(0, i, 8);
+    step(1, i + 8, 8);
   }
-  while (i < d) step(0, d - i);
+  for (; i < d; i += 8) step(0, i, d - i);
   return {_mm512_reduce_max_pd(_mm512_max_pd(largest[0], largest[1])),
           _mm512_reduce_add_pd(_mm512_add_pd(squares[0], squares[1]))};
 }
