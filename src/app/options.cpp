@@ -122,6 +122,9 @@ constexpr OptionRow kOptions[] = {
     {"iterations", 0, OptionKind::count, "10", 1, nullptr, "N", "of the training", kBuild},
     {"shards", 0, OptionKind::count, "", 1, nullptr, "N",
      "files of vectors (default: so that none has more than 4 GiB)", kBuild},
+    {"balance", 0, OptionKind::text, "auto", 0, nullptr, "WEIGHTS",
+     "how the base is shared out: equal, measured (by the speed of each rank), a weight for each rank "
+     "(1,1,0.25), or auto: measured where ranks are of several kinds"},
     {"merge", 0, OptionKind::choice, "auto", 0, merge_choices, "NAME", "how ranks join their answers",
      kWithK},
     {"router", 0, OptionKind::choice, "auto", 0, router_choices, "NAME", "which shards see which query",
@@ -664,6 +667,7 @@ BatchOptions to_batch_options(BatchKind kind, const Settings& settings, const st
     set_index(kind, settings, job);
   job.engine = *text_of(settings, "engine");
   job.isa = *text_of(settings, "isa");
+  job.balance = rank::parse_balance(*text_of(settings, "balance"));
   if (const std::string* merge = text_of(settings, "merge")) job.merge = *merge;
   if (const std::string* router = text_of(settings, "router")) job.router = *router;
   job.batch = count_or(settings, "batch", 0);

@@ -15,6 +15,7 @@ nlohmann::json plan_json(const rank::JobPlan& plan, const rank::JobShape& shape)
         {"queries", shape.nq},
         {"k", shape.k},
         {"ranks", shape.n_ranks},
+        {"weights", shape.weights},
         {"threads", shape.threads}}},
       {"groups", plan.groups},
       {"rows_per_group", plan.rows_per_group},

@@ -144,7 +144,7 @@ class BuildJob {
   void inherit_work(double flops);
   Progress progress() const;
 
-  io::Range own_rows() const { return ShardMap({0, summary_.shape.rows}, comm_.size()).shard(comm_.rank()); }
+  io::Range own_rows() const { return summary_.shape.shards({0, summary_.shape.rows}).shard(comm_.rank()); }
   kernels::EngineOptions engine_options() const {
     return {.threads = summary_.shape.threads,
             .isa = config_.isa,

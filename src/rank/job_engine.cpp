@@ -16,7 +16,7 @@ bool lists_stay(const JobInputs& inputs, const JobPlan& plan) {
 RouterContext router_context(const JobInputs& inputs, const JobShape& shape, const JobPlan& plan) {
   RouterContext context{.n_ranks = shape.n_ranks, .lists_of_rank = {}};
   if (!lists_stay(inputs, plan)) return context;
-  const ShardMap shards(inputs.base_rows, shape.n_ranks);
+  const ShardMap shards = shape.shards(inputs.base_rows);
   for (int rank = 0; rank < shape.n_ranks; ++rank) {
     const io::Range rows = shards.shard(rank);
     context.lists_of_rank.push_back(rows.begin < rows.end ? inputs.lists->lists_in(rows) : io::Range{});

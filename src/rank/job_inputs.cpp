@@ -258,11 +258,18 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
   // Rows on a device are not packed.
   const bool is_on_device = config.engine == "cuda";
   comm::agree(comm, [&] { isa_place = kernels::isa_place(is_on_device ? "portable" : config.isa); });
+  const RankKind kind{.engine = is_on_device ? "cuda" : "cpu",
+                      .options = {.threads = own_threads,
+                                  .isa = kernels::isa_at(isa_place),
+                                  .device = inputs.device.device,
+                                  .device_ranks = inputs.device.ranks}};
   shape.isa = kernels::isa_at(static_cast<int>(comm.min(isa_place)));
   shape.memory_bytes = config.memory_bytes > 0
                            ? config.memory_bytes
                            : static_cast<std::int64_t>(comm.min(
                                  kMemoryShare * static_cast<double>(available_memory_bytes()) / local_ranks));
+  shape.weights =
+      shard_weights(config.balance, kind, config.metric, shape.d, shape.dtype, shape.memory_bytes, comm);
   for (const std::string& warning : launcher_warnings(comm.size(), own_threads, local_ranks))
     warnings.push_back(warning);
   const std::string facts = std::to_string(shape.rows) + " x " + std::to_string(shape.d) + ", " +

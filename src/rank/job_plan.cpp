@@ -99,7 +99,7 @@ kernels::CpuSearchPlan engine_plan(const JobShape& shape, std::int64_t rows, std
 }
 
 std::int64_t choose_batch(const JobShape& shape) {
-  const std::int64_t rows = ceil_div(std::max<std::int64_t>(shape.rows, 1), shape.n_ranks);
+  const std::int64_t rows = shape.most_rows_of_rank(std::max<std::int64_t>(shape.rows, 1));
   const double flops_a_query = 2.0 * compared_rows(shape, rows) * static_cast<double>(shape.d);
   const bool is_packed = !shape.eps && engine_plan(shape, rows, 1).has_plane;
   const double flops = is_packed ? kPackedBatchFlops : kBatchFlops;
@@ -187,11 +187,22 @@ void set_memory(JobPlan& plan, const JobShape& shape, bool streamed) {
 /// is the engine's own arithmetic.
 std::int64_t fit_rows(JobPlan plan, const JobShape& shape) {
   std::int64_t fits = 0;
-  std::int64_t beyond = ceil_div(shape.rows, shape.n_ranks) + 1;
+  std::int64_t beyond = shape.most_rows_of_rank(shape.rows) + 1;
   while (beyond - fits > 1) {
     plan.rows_per_rank = fits + (beyond - fits) / 2;
     set_memory(plan, shape, true);
     (plan.memory_bytes <= shape.memory_bytes ? fits : beyond) = plan.rows_per_rank;
+  }
+  return fits;
+}
+
+/// The most rows of which no rank has more than so many; by bisection. @pre rows_per_rank >= 1
+std::int64_t rows_of_group(const JobShape& shape, std::int64_t rows_per_rank) {
+  std::int64_t fits = rows_per_rank;
+  std::int64_t beyond = rows_per_rank * shape.n_ranks + 1;
+  while (beyond - fits > 1) {
+    const std::int64_t middle = fits + (beyond - fits) / 2;
+    (shape.most_rows_of_rank(middle) <= rows_per_rank ? fits : beyond) = middle;
   }
   return fits;
 }
@@ -217,11 +228,11 @@ void plan_streamed(JobPlan& plan, const JobShape& shape) {
     set_memory(plan, shape, true);
     throw_too_small(shape, plan.memory_bytes);
   }
-  plan.rows_per_group = plan.rows_per_rank * shape.n_ranks;
+  plan.rows_per_group = rows_of_group(shape, plan.rows_per_rank);
   plan.groups = ceil_div(shape.rows, plan.rows_per_group);
   // Groups of equal size instead of a short last one.
   plan.rows_per_group = ceil_div(shape.rows, plan.groups);
-  plan.rows_per_rank = ceil_div(plan.rows_per_group, shape.n_ranks);
+  plan.rows_per_rank = shape.most_rows_of_rank(plan.rows_per_group);
   set_memory(plan, shape, true);
 }
 
@@ -259,7 +270,7 @@ JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
   plan.rows_per_group = shape.rows;
   plan.rows_per_rank = shape.faiss
                            ? std::min(shape.rows, faiss_shards_a_rank(shape) * shape.faiss->shard_rows)
-                           : ceil_div(shape.rows, shape.n_ranks);
+                           : shape.most_rows_of_rank(shape.rows);
   plan.passes = 1;
   plan.queries_per_pass = shape.nq;
   set_memory(plan, shape, false);
@@ -288,6 +299,17 @@ JobPlan plan_job(const JobShape& shape, const JobRoofs& roofs) {
   return plan;
 }
 
+std::int64_t JobShape::most_rows_of_rank(std::int64_t of) const {
+  if (weights.empty()) return ceil_div(of, n_ranks);
+  const ShardMap map = shards({0, of});
+  std::int64_t most = 0;
+  for (int rank = 0; rank < n_ranks; ++rank) {
+    const io::Range shard = map.shard(rank);
+    most = std::max(most, shard.end - shard.begin);
+  }
+  return most;
+}
+
 std::int64_t JobShape::planned_nprobe() const {
   constexpr std::int64_t kUsualShare = 32;  // of the lists, where a recall decides
   if (lists == 0) return 0;
@@ -301,12 +323,25 @@ std::string wanted_text(const JobShape& shape) {
   return text.data();
 }
 
+/// "1, 1, 0.25", of many ranks the first ones.
+std::string shares_text(const std::vector<double>& weights) {
+  constexpr std::size_t kMostShown = 16;
+  std::string text;
+  for (std::size_t r = 0; r < std::min(weights.size(), kMostShown); ++r) {
+    std::array<char, 32> weight{};
+    std::snprintf(weight.data(), weight.size(), "%.6g", weights[r]);
+    text += (r == 0 ? "" : ", ") + std::string(weight.data());
+  }
+  return weights.size() > kMostShown ? text + ", ..." : text;
+}
+
 std::string to_string(const JobPlan& plan, const JobShape& shape) {
   std::string text = "base " + count(shape.rows) + " x " + count(shape.d) + " " +
                      std::string(to_string(shape.dtype)) + " (" +
                      format_bytes(shape.rows * shape.d * static_cast<std::int64_t>(size_bytes(shape.dtype))) +
                      "), " + count(shape.nq) + " queries, " + wanted_text(shape) + ", " +
                      count(shape.n_ranks) + " rank(s) of " + count(shape.threads) + " thread(s)\n";
+  if (!shape.weights.empty()) text += "shares of the base: " + shares_text(shape.weights) + "\n";
   if (shape.lists > 0)
     text += count(shape.lists) + " lists, a query looks into " +
             (shape.nprobe > 0 ? count(shape.nprobe) : std::string("as many as the recall takes")) + "\n";

@@ -8,6 +8,7 @@
 
 #include "core/types.hpp"
 #include "kernels/codec.hpp"
+#include "rank/shard_map.hpp"
 
 namespace mpishards::rank {
 
@@ -30,7 +31,8 @@ struct JobShape {
   std::optional<float> eps = std::nullopt;  // all rows within it are looked for instead of k
   bool has_clusters = false;                // and the components of the pairs
   int n_ranks = 1;
-  int threads = 1;                // of one rank
+  std::vector<double> weights = {};  // of the ranks' shares of the base; empty: all are equal
+  int threads = 1;                   // of one rank
   std::string isa = "auto";       // CPU kernel family: the best one that a rank has, so that all plan alike
   std::int64_t memory_bytes = 0;  // that one rank may hold
   std::int64_t batch = 0;         // queries a batch; 0: chosen
@@ -50,6 +52,10 @@ struct JobShape {
   std::int64_t searched_k() const { return names_candidates() ? candidates() : exclude_self ? k + 1 : k; }
   /// Candidates of a query: not more than there are rows, unless k is.
   std::int64_t candidates() const { return rerank > rows / k ? std::max(k, rows) : k * rerank; }
+  /// Which of some rows of the base belong to which rank.
+  ShardMap shards(io::Range of) const { return {of, n_ranks, weights}; }
+  /// Of so many rows, how many one rank has at most. @par Cost  n_ranks where there are weights
+  std::int64_t most_rows_of_rank(std::int64_t of) const;
   /// Lists a query looks into, as planned: where a recall decides, it is not known before it is measured.
   std::int64_t planned_nprobe() const;
 };

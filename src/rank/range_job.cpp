@@ -73,7 +73,7 @@ class RangeJob {
   kernels::RowIds shard_ids() const {
     return config_.exclude_self ? kernels::RowIds{shard_.rows.begin, {}} : shard_.row_ids();
   }
-  io::Range shard_of(io::Range rows) const { return ShardMap(rows, comm_.size()).shard(comm_.rank()); }
+  io::Range shard_of(io::Range rows) const { return summary_.shape.shards(rows).shard(comm_.rank()); }
 
   const SearchJobConfig& config_;
   const comm::Communicator& comm_;

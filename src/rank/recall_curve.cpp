@@ -140,7 +140,7 @@ void CurveSweep::load_faiss() {
 void CurveSweep::load_rows() {
   comm::agree(comm_, [&] {
     const ShardLoader loader(inputs_.searched(), false, !ranker_);
-    shard_ = loader.load(ShardMap(inputs_.base_rows, comm_.size()).shard(comm_.rank()));
+    shard_ = loader.load(run_.shape.shards(inputs_.base_rows).shard(comm_.rank()));
     shard_lists_ = ShardLists(*inputs_.lists, shard_.rows);
     engine_->load(shard_.vectors.view(), shard_.row_ids(), shard_lists_.view());
     run_.engine = engine_->index().description();

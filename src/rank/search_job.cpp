@@ -117,7 +117,7 @@ class SearchJob {
   io::Attributes attributes() const;
   RankReport own_report() const;
 
-  io::Range shard_of(io::Range group) const { return ShardMap(group, comm_.size()).shard(comm_.rank()); }
+  io::Range shard_of(io::Range group) const { return summary_.shape.shards(group).shard(comm_.rank()); }
   io::Range base_rows_of(io::Range group) const { return shifted(group, inputs_.base_rows.begin); }
   merge::Slice slice_of(io::Range batch) const {
     return merge::slice_of(batch.end - batch.begin, comm_.rank(), comm_.size());

@@ -14,6 +14,7 @@
 #include "io/journal.hpp"
 #include "io/results_writer.hpp"
 #include "kernels/index.hpp"
+#include "rank/balance.hpp"
 #include "rank/clusters.hpp"
 #include "rank/job_plan.hpp"
 #include "rank/progress_meter.hpp"
@@ -58,6 +59,7 @@ struct SearchJobConfig {
   std::int64_t recall_queries = 0;  // whose exact answers tell the recall; 0: it is not measured
   std::string engine = "auto";      // auto, cpu, cuda
   std::string isa = "auto";
+  Balance balance;                // of the rows over the ranks
   std::string merge = "auto";     // auto or a registry name
   std::string router = "auto";    // auto or a registry name
   std::int64_t batch = 0;         // queries a batch; 0: planned

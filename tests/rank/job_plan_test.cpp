@@ -44,6 +44,30 @@ TEST(JobPlan, streams_a_base_that_does_not_fit_and_stays_below_the_limit) {
   }
 }
 
+TEST(JobPlan, counts_the_memory_of_the_rank_with_the_largest_share) {
+  JobShape shape = shape_of(1'000'000, 128, 10'000, 3, 4 * kGiB);
+  const std::int64_t equal_bytes = plan_job(shape).memory_bytes;
+  shape.weights = {1, 4, 3};
+  const JobPlan plan = plan_job(shape);
+  EXPECT_EQ(plan.rows_per_rank, 500'000);
+  EXPECT_GT(plan.memory_bytes, equal_bytes);
+  EXPECT_NE(to_string(plan, shape).find("shares of the base: 1, 4, 3\n"), std::string::npos);
+}
+
+TEST(JobPlan, streams_unequal_shares_below_the_limit) {
+  JobShape shape = shape_of(30'000'000, 1024, 10'000, 4, kGiB);
+  const JobPlan equal = plan_job(shape);
+  shape.weights = {1, 0.25, 1, 0.01};
+  const JobPlan plan = plan_job(shape);
+  EXPECT_LE(plan.memory_bytes, kGiB);
+  EXPECT_GT(plan.groups, equal.groups) << "a group is as large as the largest share allows";
+  EXPECT_GE(plan.groups * plan.rows_per_group, shape.rows);
+  EXPECT_LT((plan.groups - 1) * plan.rows_per_group, shape.rows);
+  EXPECT_EQ(shape.most_rows_of_rank(plan.rows_per_group), plan.rows_per_rank);
+  // Of 2.26 parts each of the fast ranks has one.
+  EXPECT_NEAR(static_cast<double>(plan.rows_per_group) / static_cast<double>(plan.rows_per_rank), 2.26, 0.01);
+}
+
 TEST(JobPlan, takes_several_passes_when_not_even_the_queries_fit) {
   const JobPlan plan = plan_job(shape_of(10'000'000, 256, 50'000'000, 1, 2 * kGiB));
   EXPECT_GT(plan.passes, 1);
