@@ -34,6 +34,7 @@ std::vector<OptionRow> make_table() {
       *find_option("job"),
       *find_option("engine"),
       *find_option("isa"),
+      *find_option("balance"),
       *find_option("merge"),
       *find_option("router"),
       *find_option("memory"),
@@ -129,6 +130,7 @@ CurveOptions to_curve_options(const Settings& settings, const std::string& comma
                                       options.index_directory + " is neither");
   job.engine = text_or_empty(settings, "engine");
   job.isa = text_or_empty(settings, "isa");
+  job.balance = rank::parse_balance(text_or_empty(settings, "balance"));
   job.merge = text_or_empty(settings, "merge");
   job.router = text_or_empty(settings, "router");
   if (const std::string memory = text_or_empty(settings, "memory"); !memory.empty())

@@ -21,10 +21,12 @@ namespace mpishards::rank {
 
 namespace {
 
-constexpr std::int64_t kMeasuredBytes = std::int64_t{16} << 20;
-constexpr std::int64_t kLeastRows = 256;
-constexpr std::int64_t kMostRows = 65536;
-constexpr std::int64_t kMeasuredQueries = 256;
+// Of float32 rows, at most, and of memory; fewer rows than are ever divided into cells.
+constexpr std::int64_t kRowBytes = std::int64_t{8} << 20;
+constexpr std::int64_t kRowShare = 32;
+constexpr std::int64_t kMostRows = 16384;
+constexpr std::int64_t kRowsPerQuery = 16;
+constexpr std::int64_t kMostQueries = 256;
 constexpr double kMeasuredSeconds = 0.1;
 constexpr int kMostSearches = 100;
 
@@ -43,23 +45,22 @@ double parse_weight(std::string_view text, std::string_view all) {
 }
 
 /// Values without any order, of which nothing but the time that they take is asked.
-Matrix made_up_rows(std::int64_t rows, std::int64_t d, bool is_bytes) {
-  Matrix matrix(is_bytes ? DType::u8 : DType::f32, rows, d);
-  std::byte* const bytes = matrix.data();
-  auto* const floats = reinterpret_cast<float*>(bytes);
+/// @param like  of bytes: whole numbers that both types of them hold
+Matrix made_up_rows(std::int64_t rows, std::int64_t d, DType like) {
+  const bool is_byte = like == DType::u8 || like == DType::i8;
+  Matrix matrix(DType::f32, rows, d);
+  float* const values = matrix.as<float>().data;
   for (std::int64_t i = 0; i < rows * d; ++i) {
     const std::uint64_t bits = mixed_bits(static_cast<std::uint64_t>(i));
-    if (is_bytes)
-      bytes[i] = static_cast<std::byte>(bits);
-    else
-      floats[i] = static_cast<float>(bits >> 40U) * 0x1p-23f - 1.0f;
+    values[i] = is_byte ? static_cast<float>(bits >> 57U) : static_cast<float>(bits >> 40U) * 0x1p-23f - 1.0f;
   }
   return matrix;
 }
 
 /// Which ranks are alike: the same number for the same kind.
 std::vector<std::int64_t> kinds_of_ranks(const RankKind& mine, const comm::Communicator& comm) {
-  const std::string name = mine.engine + " " + mine.options.isa + " " + std::to_string(mine.options.threads);
+  const std::string name = mine.engine + " " + mine.options.isa + " " + std::to_string(mine.options.threads) +
+                           " " + std::to_string(mine.options.device_ranks);
   return comm.all_gather(static_cast<std::int64_t>(std::hash<std::string>()(name) >> 1U));
 }
 
@@ -79,20 +80,23 @@ Balance parse_balance(std::string_view text) {
     balance.weights.push_back(parse_weight(text.substr(begin, end - begin), text));
     begin = end + 1;
   }
+  if (!std::isfinite(std::accumulate(balance.weights.begin(), balance.weights.end(), 0.0)))
+    throw_no_balance(text);
   return balance;
 }
 
 double measure_speed(const RankKind& kind, Metric metric, std::int64_t d, DType dtype,
                      std::int64_t memory_bytes) {
   const std::int64_t row_bytes = d * static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t room = std::min(kMeasuredBytes, memory_bytes / 32);
-  const std::int64_t rows = std::clamp(room / row_bytes, kLeastRows, kMostRows);
-  const Matrix base = made_up_rows(rows, d, dtype == DType::u8 || dtype == DType::i8);
-  const Matrix queries = made_up_rows(kMeasuredQueries, d, false);
+  const std::int64_t rows =
+      std::clamp<std::int64_t>(std::min(kRowBytes, memory_bytes / kRowShare) / row_bytes, 1, kMostRows);
+  const std::int64_t nq = std::clamp<std::int64_t>(rows / kRowsPerQuery, 1, kMostQueries);
+  const Matrix base = made_up_rows(rows, d, dtype);
+  const Matrix queries = made_up_rows(nq, d, dtype);
   const std::unique_ptr<kernels::Index> index =
       kernels::make_index("flat", kind.engine, metric, kind.options);
   index->build(base.view(), {});
-  TopK answers(kMeasuredQueries, 1, metric);
+  TopK answers(nq, 1, metric);
   const auto search = [&] { index->search(queries.view().as<float>(), {}, answers); };
   search();  // packs the rows
   const double start = steady_seconds();
@@ -102,7 +106,7 @@ double measure_speed(const RankKind& kind, Metric metric, std::int64_t d, DType 
     search();
     seconds = steady_seconds() - start;
   }
-  return static_cast<double>(rows * kMeasuredQueries) * searches / std::max(seconds, 1e-9);
+  return static_cast<double>(rows * nq) * searches / std::max(seconds, 1e-9);
 }
 
 std::vector<double> weights_by_kind(const std::vector<double>& speeds,

@@ -35,14 +35,17 @@ struct RankKind {
 };
 
 /// Relative speeds of all ranks, the largest is 1; nothing where shares are equal. Collective over comm.
-/// @param memory_bytes  that a rank may hold; a measurement takes an eighth of it at most, and 64 MiB
+/// @param memory_bytes  that a rank may hold
 /// @throws Error{usage} where weights are given, but not one for each rank
-/// @par Cost  where speeds are measured, 0.2 s
+/// @par Cost  nothing where none is measured, else that of measure_speed
 std::vector<double> shard_weights(const Balance& balance, const RankKind& mine, Metric metric, std::int64_t d,
                                   DType dtype, std::int64_t memory_bytes, const comm::Communicator& comm);
 
 /// Pairs of a query and a row that a rank screens in a second, in a search of rows of this size that it makes
 /// up.
+/// @param memory_bytes  made-up rows take a 32nd of it at most, and 8 MiB; what the engine holds beside them
+///                      comes on top
+/// @par Cost  0.1 s, and two searches of at most 256 queries in 16384 rows
 double measure_speed(const RankKind& kind, Metric metric, std::int64_t d, DType dtype,
                      std::int64_t memory_bytes);
 

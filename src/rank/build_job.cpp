@@ -146,7 +146,7 @@ class BuildJob {
 
   io::Range own_rows() const { return summary_.shape.shards({0, summary_.shape.rows}).shard(comm_.rank()); }
   kernels::EngineOptions engine_options() const {
-    return {.threads = summary_.shape.threads,
+    return {.threads = summary_.shape.own_threads,
             .isa = config_.isa,
             .device = inputs_.device.device,
             .device_ranks = inputs_.device.ranks};
@@ -563,8 +563,8 @@ std::uint64_t BuildJob::encode_block(io::Range places) {
   Matrix codes(DType::u8, size_of(places), codec_->code_bytes());
   const TypedView stored = rows.view();
   const MatrixView<const float> centroids = std::as_const(centroids_).view().as<float>();
-  Matrix floats(DType::f32, summary_.shape.threads, d);
-#pragma omp parallel num_threads(summary_.shape.threads)
+  Matrix floats(DType::f32, summary_.shape.own_threads, d);
+#pragma omp parallel num_threads(summary_.shape.own_threads)
   {
     const kernels::cpu::DefaultFloatEnvironment environment;
     float* const row = floats.as<float>().row(omp_get_thread_num());
@@ -861,7 +861,7 @@ RankReport BuildJob::own_report() const {
   report.rank = comm_.rank();
   report.host = host_name();
   report.engine = engine_;
-  report.threads = summary_.shape.threads;
+  report.threads = summary_.shape.own_threads;
   report.rows = size_of(own_rows());
   report.bytes_read = bytes_read_;
   report.peak_rss_bytes = peak_rss_bytes();

@@ -77,7 +77,7 @@ std::vector<MemoryItem> engine_items(const BuildPlan& plan, const JobShape& shap
 
 /// On root, which has all of the sample; its own part of it twice while it arrives.
 std::vector<MemoryItem> training_items(const BuildPlan& plan, const JobShape& shape) {
-  const std::int64_t own = ceil_div(plan.training_rows, shape.n_ranks);
+  const std::int64_t own = shape.most_rows_of_rank(plan.training_rows);
   std::vector<MemoryItem> items = engine_items(plan, shape);
   items.push_back({"training sample (rank 0)", (plan.training_rows + own) * shape.d * 4});
   items.push_back({"labels of the sample (rank 0)", plan.training_rows * 16});
@@ -121,7 +121,7 @@ std::int64_t fit_block(std::int64_t wanted, std::int64_t memory_bytes, std::int6
 
 /// Rows of a block that a rank takes at once: its share of the base at most.
 std::int64_t largest_block(const JobShape& shape) {
-  const std::int64_t share = std::max<std::int64_t>(1, ceil_div(shape.rows, shape.n_ranks));
+  const std::int64_t share = std::max<std::int64_t>(1, shape.most_rows_of_rank(shape.rows));
   return shape.batch > 0 ? std::min(share, shape.batch) : share;
 }
 
@@ -159,7 +159,7 @@ std::int64_t encoded_row_bytes(const BuildPlan& plan) {
 
 /// The sample as it is read and as it is coded, on root all ranks' of one part.
 std::vector<MemoryItem> codec_items(const BuildPlan& plan, const JobShape& shape) {
-  const std::int64_t own = ceil_div(plan.codec_rows, shape.n_ranks);
+  const std::int64_t own = shape.most_rows_of_rank(plan.codec_rows);
   std::vector<MemoryItem> items = engine_items(plan, shape);
   items.push_back({"sample that the codec is trained on", (2 * own + plan.codec_rows) * shape.d * 4});
   items.push_back({"codec", plan.files.codes.parameter_rows * shape.d * 4});
@@ -204,7 +204,7 @@ void plan_codes(BuildPlan& plan, const JobShape& shape) {
 
 /// Root has all of the sample, and its own part of it twice while it arrives; FAISS copies it once more.
 std::vector<MemoryItem> faiss_training_items(const BuildPlan& plan, const JobShape& shape) {
-  const std::int64_t own = ceil_div(plan.training_rows, shape.n_ranks);
+  const std::int64_t own = shape.most_rows_of_rank(plan.training_rows);
   return {{"training sample (rank 0)", (2 * plan.training_rows + own) * shape.d * 4}};
 }
 

@@ -12,7 +12,6 @@
 #include "rank/copy_rows.hpp"
 #include "rank/query_pass.hpp"
 #include "rank/shard_loader.hpp"
-#include "rank/shard_map.hpp"
 #include "rank/stop.hpp"
 
 namespace mpishards::rank {
@@ -70,8 +69,8 @@ std::optional<TopK> find_true_neighbors(const io::VectorSource& base, io::Range 
     Shard shard;
     comm::agree(comm, [&] {
       const PhaseClock::Scope scope(clock, Phase::read);
-      shard = loader.load(
-          ShardMap({rows.begin + group.begin, rows.begin + group.end}, comm.size()).shard(comm.rank()));
+      shard =
+          loader.load(whole.shards({rows.begin + group.begin, rows.begin + group.end}).shard(comm.rank()));
       engine->load(shard.vectors.view(), {shard.rows.begin, {}});
     });
     rows_hash += comm.sum_wrapping(shard.content_hash);

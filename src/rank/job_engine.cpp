@@ -54,7 +54,7 @@ SearchEngineConfig engine_config(const SearchJobConfig& config, const JobInputs&
           .engine = engine_of(config, inputs),
           .merge = config.merge,
           .router = router_name(config, inputs, plan),
-          .options = {.threads = shape.threads,
+          .options = {.threads = shape.own_threads,
                       .isa = config.isa,
                       .device = inputs.device.device,
                       .device_ranks = inputs.device.ranks},

@@ -253,6 +253,7 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
     shape.has_ids = false;
   }
   const int own_threads = config.threads > 0 ? config.threads : default_threads(host);
+  shape.own_threads = own_threads;
   shape.threads = narrow<int>(comm.max(std::int64_t{own_threads}));
   int isa_place = 0;
   // Rows on a device are not packed.
@@ -268,8 +269,6 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
                            ? config.memory_bytes
                            : static_cast<std::int64_t>(comm.min(
                                  kMemoryShare * static_cast<double>(available_memory_bytes()) / local_ranks));
-  shape.weights =
-      shard_weights(config.balance, kind, config.metric, shape.d, shape.dtype, shape.memory_bytes, comm);
   for (const std::string& warning : launcher_warnings(comm.size(), own_threads, local_ranks))
     warnings.push_back(warning);
   const std::string facts = std::to_string(shape.rows) + " x " + std::to_string(shape.d) + ", " +
@@ -282,6 +281,8 @@ JobShape shape_of(const SearchJobConfig& config, const JobInputs& inputs, const 
                   "this rank sees other inputs or settings than rank 0; is the file system the same "
                   "on every host?");
   });
+  shape.weights =
+      shard_weights(config.balance, kind, config.metric, shape.d, shape.dtype, shape.memory_bytes, comm);
   return shape;
 }
 

@@ -196,15 +196,13 @@ std::int64_t fit_rows(JobPlan plan, const JobShape& shape) {
   return fits;
 }
 
-/// The most rows of which no rank has more than so many; by bisection. @pre rows_per_rank >= 1
+/// So many rows, or fewer, that no rank has more than rows_per_rank of them. @pre rows_per_rank >= 1
 std::int64_t rows_of_group(const JobShape& shape, std::int64_t rows_per_rank) {
-  std::int64_t fits = rows_per_rank;
-  std::int64_t beyond = rows_per_rank * shape.n_ranks + 1;
-  while (beyond - fits > 1) {
-    const std::int64_t middle = fits + (beyond - fits) / 2;
-    (shape.most_rows_of_rank(middle) <= rows_per_rank ? fits : beyond) = middle;
-  }
-  return fits;
+  if (shape.weights.empty()) return rows_per_rank * shape.n_ranks;
+  const double share = *std::ranges::max_element(shape.weights) /
+                       std::accumulate(shape.weights.begin(), shape.weights.end(), 0.0);
+  // The ends of shards are rounded: one may have a row more than its share.
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(rows_per_rank - 1) / share));
 }
 
 void plan_streamed(JobPlan& plan, const JobShape& shape) {

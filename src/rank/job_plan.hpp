@@ -32,7 +32,8 @@ struct JobShape {
   bool has_clusters = false;                // and the components of the pairs
   int n_ranks = 1;
   std::vector<double> weights = {};  // of the ranks' shares of the base; empty: all are equal
-  int threads = 1;                   // of one rank
+  int threads = 1;                   // of one rank, the most that one has
+  int own_threads = 1;               // of this rank: ranks may differ in this alone
   std::string isa = "auto";       // CPU kernel family: the best one that a rank has, so that all plan alike
   std::int64_t memory_bytes = 0;  // that one rank may hold
   std::int64_t batch = 0;         // queries a batch; 0: chosen

@@ -68,7 +68,7 @@ class AssignmentRounds {
         counts_(counts),
         metric_(probing_metric(config.metric)),
         threads_(config.options.threads),
-        isa_(kernels::cpu::find_isa(config.options.isa)),
+        isa_(kernels::cpu::find_isa(config.engine == "cpu" ? config.options.isa : "auto")),
         comm_(comm),
         centroids_(DType::f32, config.nlist, mine.cols),
         labels_(narrow<std::size_t>(mine.rows)),

@@ -134,14 +134,14 @@ void RangeJob::prepare() {
 void RangeJob::make_engine() {
   comm::agree(comm_, [&] {
     index_ = kernels::make_index(config_.index, engine_name_, config_.metric,
-                                 {.threads = summary_.shape.threads,
+                                 {.threads = summary_.shape.own_threads,
                                   .isa = config_.isa,
                                   .device = inputs_.device.device,
                                   .device_ranks = inputs_.device.ranks});
     loader_ = std::make_unique<ShardLoader>(*inputs_.base, config_.drop_nonfinite);
     if (comm_.is_root()) reader_ = std::make_unique<QueryReader>(*inputs_.queries);
     roof_flops_per_second_ =
-        kernels::measure_peak_flops(summary_.shape.threads, config_.roof_probe_seconds / 3);
+        kernels::measure_peak_flops(summary_.shape.own_threads, config_.roof_probe_seconds / 3);
   });
 }
 
@@ -212,7 +212,7 @@ void RangeJob::choose_checked_queries() {
   std::vector<std::int64_t> read_rows = rows;
   for (std::int64_t& row : read_rows) row += inputs_.query_rows.begin;
   Matrix sample = read_queries_everywhere(reader_.get(), read_rows, summary_.shape.d, comm_);
-  checker_ = std::make_unique<RangeChecker>(config_.metric, *config_.range, summary_.shape.threads);
+  checker_ = std::make_unique<RangeChecker>(config_.metric, *config_.range, summary_.shape.own_threads);
   checker_->begin(std::move(sample), std::move(rows));
 }
 
@@ -377,7 +377,7 @@ RankReport RangeJob::own_report() const {
   report.rank = comm_.rank();
   report.host = host_name();
   report.engine = index_->description();
-  report.threads = summary_.shape.threads;
+  report.threads = summary_.shape.own_threads;
   report.rows = rows_searched_;
   report.bytes_read = bytes_read_;
   report.read_seconds = read_seconds_;

@@ -112,7 +112,8 @@ void CurveSweep::prepare() {
     engine_ =
         std::make_unique<SearchEngine>(engine_config(job_, inputs_, run_.shape, run_.plan), comm_, clock_);
     if (inputs_.names_candidates())
-      ranker_ = std::make_unique<CandidateRanker>(*inputs_.base, job_.metric, job_.isa, run_.shape.threads);
+      ranker_ =
+          std::make_unique<CandidateRanker>(*inputs_.base, job_.metric, job_.isa, run_.shape.own_threads);
   });
   run_.merge = job_.merge != "auto"
                    ? job_.merge

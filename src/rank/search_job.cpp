@@ -186,7 +186,7 @@ void SearchJob::prepare() {
                          {"k", summary_.shape.k},
                          {"groups", summary_.plan.groups},
                          {"batch", summary_.plan.batch},
-                         {"threads", summary_.shape.threads},
+                         {"threads", summary_.shape.own_threads},
                          {"memory_bytes", summary_.plan.memory_bytes}});
   if (observer_.prepared && comm_.is_root())
     observer_.prepared({summary_.shape, summary_.plan, summary_.warnings});
@@ -202,13 +202,13 @@ void SearchJob::make_engine() {
     loader_ = std::make_unique<ShardLoader>(inputs_.searched(), config_.drop_nonfinite, !has_codes());
     if (names_candidates())
       ranker_ = std::make_unique<CandidateRanker>(*inputs_.base, config_.metric, config_.isa,
-                                                  summary_.shape.threads);
-    checker_ = std::make_unique<SelfChecker>(config_.metric, summary_.shape.k, summary_.shape.threads);
+                                                  summary_.shape.own_threads);
+    checker_ = std::make_unique<SelfChecker>(config_.metric, summary_.shape.k, summary_.shape.own_threads);
     if (comm_.is_root()) reader_ = std::make_unique<QueryReader>(*inputs_.queries);
     roof_flops_per_second_ =
-        kernels::measure_peak_flops(summary_.shape.threads, config_.roof_probe_seconds / 3);
+        kernels::measure_peak_flops(summary_.shape.own_threads, config_.roof_probe_seconds / 3);
     product_flops_per_second =
-        kernels::measure_product_flops(summary_.shape.threads, config_.roof_probe_seconds * 2 / 3);
+        kernels::measure_product_flops(summary_.shape.own_threads, config_.roof_probe_seconds * 2 / 3);
   });
   JobRoofs roofs;
   roofs.flops_per_second = comm_.min(product_flops_per_second);
@@ -713,7 +713,7 @@ RankReport SearchJob::own_report() const {
   report.rank = comm_.rank();
   report.host = host_name();
   report.engine = engine_->index().description();
-  report.threads = summary_.shape.threads;
+  report.threads = summary_.shape.own_threads;
   report.rows = rows_searched_;
   report.bytes_read = bytes_read_;
   report.read_seconds = read_seconds_;

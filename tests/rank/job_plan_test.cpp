@@ -68,6 +68,21 @@ TEST(JobPlan, streams_unequal_shares_below_the_limit) {
   EXPECT_NEAR(static_cast<double>(plan.rows_per_group) / static_cast<double>(plan.rows_per_rank), 2.26, 0.01);
 }
 
+TEST(JobPlan, keeps_every_group_of_unequal_shares_below_what_fits) {
+  for (const std::vector<double>& weights :
+       std::vector<std::vector<double>>{{.3, .4, .3}, {1, 1e-9}, {3, 2, 2, 1, 7}})
+    for (std::int64_t rows = 3000; rows < 3040; ++rows) {
+      JobShape shape = shape_of(rows, 64, 100, static_cast<int>(weights.size()), std::int64_t{400} << 10);
+      shape.isa = "portable";
+      shape.weights = weights;
+      const JobPlan plan = plan_job(shape);
+      ASSERT_GT(plan.groups, 1);
+      EXPECT_LE(plan.memory_bytes, shape.memory_bytes);
+      const std::int64_t last = rows - (plan.groups - 1) * plan.rows_per_group;
+      EXPECT_LE(shape.most_rows_of_rank(last), plan.rows_per_rank + 1);
+    }
+}
+
 TEST(JobPlan, takes_several_passes_when_not_even_the_queries_fit) {
   const JobPlan plan = plan_job(shape_of(10'000'000, 256, 50'000'000, 1, 2 * kGiB));
   EXPECT_GT(plan.passes, 1);
