@@ -209,7 +209,7 @@ void check_value(const OptionRow& row, const std::string& text) {
       return;
     case OptionKind::text:
     case OptionKind::list:
-      if (text.empty()) throw Error(ErrorKind::usage, "the path is empty");
+      if (text.empty()) throw Error(ErrorKind::usage, "the value is empty");
       return;
     case OptionKind::number:
       parse_number(text);

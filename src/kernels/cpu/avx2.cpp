@@ -82,15 +82,6 @@ MPISHARDS_SIMD inline void sum_rows(const float* a, const float* const* rows, st
   for (int r = 0; r < kRows; ++r) out[r] = total(sums[r]);
 }
 
-template <class Term>
-MPISHARDS_SIMD inline void sum_all_rows(const float* a, std::span<const float* const> rows, std::int64_t d,
-                                        double* out) {
-  constexpr int kRows = 4;
-  std::size_t row = 0;
-  for (; row + kRows <= rows.size(); row += kRows) sum_rows<Term, kRows>(a, &rows[row], d, out + row);
-  for (; row < rows.size(); ++row) out[row] = sum_terms<Term>(a, rows[row], d);
-}
-
 /// Eight bytes, or `count` of them and zeros, as float32.
 MPISHARDS_SIMD inline __m256 widen_bytes(const std::byte* bytes, std::int64_t count) {
   std::uint64_t eight = 0;
@@ -161,16 +152,6 @@ MPISHARDS_SIMD double l2_squared(const float* a, const float* b, std::int64_t d)
   return sum_terms<SquaredDifference>(a, b, d);
 }
 
-MPISHARDS_SIMD void dot_products(const float* a, std::span<const float* const> rows, std::int64_t d,
-                                 double* out) {
-  sum_all_rows<Product>(a, rows, d, out);
-}
-
-MPISHARDS_SIMD void l2_squares(const float* a, std::span<const float* const> rows, std::int64_t d,
-                               double* out) {
-  sum_all_rows<SquaredDifference>(a, rows, d, out);
-}
-
 MPISHARDS_SIMD void byte_products(const float* weights, const std::byte* bytes, std::int64_t rows,
                                   std::int64_t d, float* out) {
   std::int64_t row = 0;
@@ -179,6 +160,7 @@ MPISHARDS_SIMD void byte_products(const float* weights, const std::byte* bytes, 
 }
 
 #include "kernels/cpu/float_screen.inl.hpp"
+#include "kernels/cpu/row_sums.inl.hpp"
 
 }  // namespace mpishards::kernels::cpu::avx2
 #undef MPISHARDS_SIMD

@@ -76,15 +76,6 @@ MPISHARDS_SIMD inline void sum_rows(const float* a, const float* const* rows, st
   for (int r = 0; r < kRows; ++r) out[r] = total(sums[r]);
 }
 
-template <class Term>
-MPISHARDS_SIMD inline void sum_all_rows(const float* a, std::span<const float* const> rows, std::int64_t d,
-                                        double* out) {
-  constexpr int kRows = 4;
-  std::size_t row = 0;
-  for (; row + kRows <= rows.size(); row += kRows) sum_rows<Term, kRows>(a, &rows[row], d, out + row);
-  for (; row < rows.size(); ++row) out[row] = sum_terms<Term>(a, rows[row], d);
-}
-
 template <bool kSigned>
 MPISHARDS_SIMD inline __m512i load_bytes(const std::byte* values, __mmask32 mask) {
   const __m256i bytes = _mm256_maskz_loadu_epi8(mask, values);
@@ -159,16 +150,6 @@ MPISHARDS_SIMD double l2_squared(const float* a, const float* b, std::int64_t d)
   return sum_terms<SquaredDifference>(a, b, d);
 }
 
-MPISHARDS_SIMD void dot_products(const float* a, std::span<const float* const> rows, std::int64_t d,
-                                 double* out) {
-  sum_all_rows<Product>(a, rows, d, out);
-}
-
-MPISHARDS_SIMD void l2_squares(const float* a, std::span<const float* const> rows, std::int64_t d,
-                               double* out) {
-  sum_all_rows<SquaredDifference>(a, rows, d, out);
-}
-
 MPISHARDS_SIMD std::int64_t u8_dot_product(const std::byte* a, const std::byte* b, std::int64_t d) {
   return sum_bytes<WholeProduct, false>(a, b, d);
 }
@@ -223,6 +204,7 @@ MPISHARDS_SIMD float kth_largest(float* values, std::int64_t count, std::int64_t
 }
 
 #include "kernels/cpu/float_screen.inl.hpp"
+#include "kernels/cpu/row_sums.inl.hpp"
 
 }  // namespace mpishards::kernels::cpu::avx512
 #undef MPISHARDS_SIMD
