@@ -20,6 +20,11 @@ def data():
     return support.DATA
 
 
+@pytest.fixture
+def dice(request):
+    return support.dice(request.node.name)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):
     """Nothing ran and nothing failed: CTest shall say skipped, not passed."""

@@ -17,10 +17,10 @@ foreach(SCRIPT ${E2E_TESTS})
   if(MPISHARDS_BUILD_BENCH)
     list(APPEND E2E_TOOLS "MPISHARDS_LOAD_TOOL=$<TARGET_FILE:bench_serve>")
   endif()
-  set_tests_properties(e2e.${NAME} PROPERTIES LABELS "${LABELS}" TIMEOUT 600 PROCESSORS 2 SKIP_RETURN_CODE 77
+  set_tests_properties(e2e.${NAME} PROPERTIES LABELS "${LABELS}" TIMEOUT 900 PROCESSORS 2 SKIP_RETURN_CODE 77
                        ENVIRONMENT "${E2E_TOOLS};PYTHONDONTWRITEBYTECODE=1")
 endforeach()
 # These wait more than they compute, or use one core: one may run beside another.
-set_tests_properties(e2e.command_line e2e.kill_resume e2e.serve_life e2e.serve_milvus e2e.serve_milvus_lite e2e.serve_soak
-                     e2e.slurm PROPERTIES PROCESSORS 1)
+set_tests_properties(e2e.command_line e2e.crash_points e2e.kill_resume e2e.serve_life e2e.serve_milvus
+                     e2e.serve_milvus_lite e2e.serve_soak e2e.slurm PROPERTIES PROCESSORS 1)
 set_tests_properties(e2e.nightly_soak PROPERTIES TIMEOUT 2400)

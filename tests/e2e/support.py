@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import random
 import subprocess
 import time
 
@@ -13,6 +14,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("MPISHARDS", str(ROOT / "build/release/mpishards"))
 # Kernels that need little memory beside the rows, for jobs that are to fit into some kibibytes anywhere.
 LEAN = ["--isa", "avx2"] if "avx2" in pathlib.Path("/proc/cpuinfo").read_text() else []
+
+SEED = int(os.environ.get("MPISHARDS_TEST_SEED", time.time_ns() % 1_000_000))
+
+
+def dice(name=""):
+    """Random choices that MPISHARDS_TEST_SEED repeats; the seed is printed, and shown where the test fails."""
+    print(f"seed {SEED}: MPISHARDS_TEST_SEED={SEED} repeats these choices")
+    return random.Random(f"{SEED} {name}")
 
 
 def _data_folder():

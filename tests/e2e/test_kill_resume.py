@@ -1,32 +1,21 @@
 """kill -9 at any moment, the same line again: the same bytes, and never half a result under its final name.
 
-Two kinds of kills: real ones, of a random rank under mpirun, timed by what the job has written so far; and exact
-ones, by a preloaded library (crash_points.c) that ends the program in its N-th change of the output's files, also
-with a write half done. `nightly_kills` goes through all of those and through many more random ones.
+Of a random rank under mpirun, timed by what the job has written so far. `crash_points` ends the program inside its
+changes of the files; `nightly_kills` kills many more times at random.
 """
 
 import os
-import random
 import time
 
-import crash_points
 import interrupted_job
 import pytest
 import support
 from interrupted_job import RESIDENT, STREAMED
 
-SEED = int(os.environ.get("MPISHARDS_TEST_SEED", time.time_ns() % 1_000_000))
-
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    print(f"seed {SEED}: MPISHARDS_TEST_SEED={SEED} repeats these kills")
     return interrupted_job.make(tmp_path_factory.mktemp("kills"))
-
-
-@pytest.fixture
-def dice(request):
-    return random.Random(f"{SEED} {request.node.name}")
 
 
 def test_memory_limit_of_these_tests_streams(job):
@@ -151,41 +140,3 @@ def test_torn_journal_record_loses_only_what_it_said(job, stopped, torn):
 def test_no_resume_starts_over(job, stopped):
     output, line = stopped
     assert job.finish(output, [*line, "--no-resume"]) == 0
-
-
-# --- exact crash points
-
-@pytest.fixture(scope="module")
-def crashes(job):
-    """crashes(output, more, ...) makes a CrashTest with the library preloaded."""
-    return lambda output, more, **where: crash_points.CrashTest(job, output, more, **where)
-
-
-def chosen_points(names, dice):
-    """One of each kind of change, all of the publication, and some others."""
-    firsts = {name: point for point, name in reversed(list(enumerate(names, 1)))}
-    publication = next(point for point, name in enumerate(names, 1) if "metadata.tmp" in name or "attributes" in name)
-    begun = range(publication, len(names) + 1)
-    return sorted({*firsts.values(), *dice.sample(begun, min(6, len(begun))), *dice.sample(range(1, publication), 3)})
-
-
-@pytest.mark.parametrize("suffix, more", [("h5", ["--batch", "60"]), ("npy", ["--batch", "60"]),
-                                          ("h5", crash_points.STREAMED)], ids=["resident", "npy", "streamed"])
-def test_killed_in_the_middle_of_any_change_to_the_files(crashes, dice, tmp_path, suffix, more):
-    test = crashes(tmp_path / f"out.{suffix}", more)
-    names = test.all_points(tmp_path / "log")
-    assert len(names) > 30, names
-    faults = []
-    for point in chosen_points(names, dice):
-        half = "write" in names[point - 1] or dice.random() < 0.5
-        faults += test.crash_and_resume(point, half, names[point - 1])
-    assert not faults, "\n".join(faults)
-
-
-def test_other_rank_killed_in_the_middle_of_a_write(crashes, dice, tmp_path):
-    test = crashes(tmp_path / "out.h5", ["--batch", "30"], ranks=2, rank=1)
-    names = test.all_points(tmp_path / "log")
-    faults = []
-    for point in dice.sample(range(1, len(names) + 1), 3):
-        faults += test.crash_and_resume(point, True, names[point - 1])
-    assert not faults, "\n".join(faults)

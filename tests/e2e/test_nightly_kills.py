@@ -1,8 +1,6 @@
 """Nightly: a hundred kills of random ranks at random times, each job continuing what the last one left."""
 
 import contextlib
-import os
-import random
 import subprocess
 import time
 
@@ -12,13 +10,11 @@ import pytest
 import support
 from interrupted_job import RESIDENT, STREAMED
 
-SEED = int(os.environ.get("MPISHARDS_TEST_SEED", time.time_ns() % 1_000_000))
 KILLS = 100
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    print(f"seed {SEED}: MPISHARDS_TEST_SEED={SEED} repeats these kills")
     return interrupted_job.make(tmp_path_factory.mktemp("kills"))
 
 
@@ -30,7 +26,7 @@ def random_settings(dice):
 
 
 def test_a_hundred_random_kills(job, tmp_path):
-    dice = random.Random(SEED)
+    dice = support.dice()
     output = tmp_path / "out.h5"
     kills = 0
     finished = 0
@@ -42,7 +38,7 @@ def test_a_hundred_random_kills(job, tmp_path):
             process.wait(timeout=dice.uniform(0.05, 2.5))
         hit = interrupted_job.kill_one_rank(process, ranks, dice)
         code = interrupted_job.end_of(process, tmp_path)
-        state = f"seed {SEED}, kill {kills}, {ranks} ranks, {more}, after {time.monotonic() - began:.2f} s"
+        state = f"seed {support.SEED}, kill {kills}, {ranks} ranks, {more}, after {time.monotonic() - began:.2f} s"
         kills += hit
         if output.exists():
             assert support.payload(output) == job.expected, f"{state}: half a result has its final name"
@@ -55,4 +51,4 @@ def test_a_hundred_random_kills(job, tmp_path):
             assert code != 0, state
     if not output.exists():
         job.finish(output, job.line(output, *RESIDENT), 2)
-    print(f"seed {SEED}: {kills} kills, {finished} results on the way")
+    print(f"seed {support.SEED}: {kills} kills, {finished} results on the way")
