@@ -346,7 +346,7 @@ class DebianFaiss final : public Contestant {
   json open(Case what) override {
     peer_.reset();
     case_ = std::move(what);
-    if (case_.base.dtype() != DType::f32) case_.base = to_float32(case_.base);
+    case_.base = to_float32(std::move(case_.base));
     const double build_seconds = seconds(
         [&] { peer_ = std::make_unique<FaissPeer>(case_.base.view().as<const float>(), case_.metric); });
     choose_threads();

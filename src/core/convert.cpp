@@ -90,31 +90,32 @@ void store_double(DType dtype, std::byte* out, std::int64_t i, double value) {
   }
 }
 
-template <class T>
-bool all_finite(const T* values, std::int64_t count) {
+bool all_fit_float32(const double* values, std::int64_t count) {
   bool finite = true;
   for (std::int64_t i = 0; i < count; ++i)
-    finite &= std::abs(values[i]) <= static_cast<T>(std::numeric_limits<float>::max());
+    finite &= std::abs(values[i]) <= double{std::numeric_limits<float>::max()};
   return finite;
 }
 
 /// @param exponent_mask bits that are all ones in NaN and infinity only
-bool all_finite_bits(const std::uint16_t* values, std::int64_t count, std::uint16_t exponent_mask) {
-  bool finite = true;
-  for (std::int64_t i = 0; i < count; ++i) finite &= (values[i] & exponent_mask) != exponent_mask;
-  return finite;
+template <class Bits>
+bool all_finite_bits(const Bits* values, std::int64_t count, Bits exponent_mask) {
+  Bits bad = 0;  // as wide as the values, so that the loop becomes vectors
+  for (std::int64_t i = 0; i < count; ++i)
+    bad |= static_cast<Bits>((values[i] & exponent_mask) == exponent_mask);
+  return bad == 0;
 }
 
 bool row_is_finite(const TypedView& view, std::int64_t row) {
   switch (view.dtype) {
     case DType::f32:
-      return all_finite(view.as<float>().row(row), view.cols);
+      return all_finite_bits<std::uint32_t>(view.as<std::uint32_t>().row(row), view.cols, 0x7f800000);
     case DType::f64:
-      return all_finite(view.as<double>().row(row), view.cols);
+      return all_fit_float32(view.as<double>().row(row), view.cols);
     case DType::f16:
-      return all_finite_bits(view.as<std::uint16_t>().row(row), view.cols, 0x7c00);
+      return all_finite_bits<std::uint16_t>(view.as<std::uint16_t>().row(row), view.cols, 0x7c00);
     case DType::bf16:
-      return all_finite_bits(view.as<std::uint16_t>().row(row), view.cols, 0x7f80);
+      return all_finite_bits<std::uint16_t>(view.as<std::uint16_t>().row(row), view.cols, 0x7f80);
     default:
       return true;
   }
@@ -151,7 +152,8 @@ void to_float32(DType dtype, const std::byte* in, std::int64_t count, float* out
               "to_float32: " + std::string(to_string(dtype)) + " holds ids, not vectors");
 }
 
-Matrix to_float32(const Matrix& stored) {
+Matrix to_float32(Matrix stored) {
+  if (stored.dtype() == DType::f32) return stored;
   Matrix floats(DType::f32, stored.rows(), stored.cols());
   to_float32(stored.dtype(), stored.data(), stored.rows() * stored.cols(), floats.as<float>().data);
   return floats;

@@ -11,8 +11,8 @@ namespace mpishards {
 /// Widens (or, from f64, narrows to nearest) `count` elements to float32.
 /// @pre dtype is a vector type (not i32 or i64)
 void to_float32(DType dtype, const std::byte* in, std::int64_t count, float* out);
-/// The same for a whole matrix. @throws std::bad_alloc
-Matrix to_float32(const Matrix& stored);
+/// The same for a whole matrix; float32 is handed on as it is. @throws std::bad_alloc
+Matrix to_float32(Matrix stored);
 
 /// Converts `count` elements between any two dtypes, through double; to nearest, ties to even.
 /// @throws Error{data} where an integer type can't hold a value (out of range, a fraction, not finite)

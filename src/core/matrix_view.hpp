@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -66,11 +68,22 @@ class Matrix {
     void operator()(std::byte* p) const { std::free(p); }
   };
   static std::byte* allocate(std::size_t bytes) {
-    const std::size_t rounded = (bytes + 64) / 64 * 64;
-    void* p = std::aligned_alloc(64, rounded);
+    const std::size_t alignment = bytes < kLeastHugeBytes ? kCacheLine : kHugePage;
+    const std::size_t rounded = (bytes + alignment) / alignment * alignment;
+    void* p = std::aligned_alloc(alignment, rounded);
     if (p == nullptr) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    // Only whole pages, so that no more than the matrix becomes resident; where there are none, nothing is
+    // lost.
+    if (alignment == kHugePage) ::madvise(p, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
     return static_cast<std::byte*>(p);
   }
+
+  static constexpr std::size_t kCacheLine = 64;
+  static constexpr std::size_t kHugePage = std::size_t{1} << 21;
+  // From here on filling a fresh matrix takes longer than faulting its pages in one by one should.
+  static constexpr std::size_t kLeastHugeBytes = 4 * kHugePage;
 
   DType dtype_ = DType::f32;
   std::int64_t rows_ = 0;

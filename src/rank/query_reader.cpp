@@ -14,7 +14,7 @@ QueryBatch QueryReader::read(io::Range rows) const {
   const double start = steady_seconds();
   QueryBatch batch;
   batch.range = rows;
-  const Matrix stored = source_.read_matrix(rows.begin, rows.end);
+  Matrix stored = source_.read_matrix(rows.begin, rows.end);
   batch.bytes_read = static_cast<std::int64_t>(stored.bytes());
   batch.read_seconds = steady_seconds() - start;
   batch.content_hash = hash_rows(stored.view(), rows.begin);
@@ -23,7 +23,7 @@ QueryBatch QueryReader::read(io::Range rows) const {
                 source_.describe_row(rows.begin + *bad) +
                     " holds NaN, an infinity or a value beyond float32; repair the query or leave it "
                     "out with --queries-range");
-  batch.queries = to_float32(stored);
+  batch.queries = to_float32(std::move(stored));
   return batch;
 }
 

@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "comm/agree.hpp"
-#include "core/convert.hpp"
 #include "core/topk.hpp"
+#include "rank/float_blocks.hpp"
 #include "rank/plain_distance.hpp"
 
 namespace mpishards::rank {
@@ -32,15 +32,15 @@ bool RangeChecker::is_within(float distance) const {
   return smaller_is_better(metric_) ? distance <= range_.eps : distance >= range_.eps;
 }
 
-void RangeChecker::observe_query(std::int64_t query, TypedView base, const kernels::RowIds& ids) {
-  std::vector<float> row(static_cast<std::size_t>(base.cols));
-  for (std::int64_t r = 0; r < base.rows; ++r) {
-    if (!is_asked_for(query, ids[r])) continue;
-    to_float32(base.dtype, base.row(r), base.cols, row.data());
-    const double distance = distance_of(metric_, queries_.as<float>().row(query), row.data(), base.cols);
+void RangeChecker::observe_block(std::int64_t query, MatrixView<const float> rows, const kernels::RowIds& ids,
+                                 std::int64_t first_row) {
+  for (std::int64_t r = 0; r < rows.rows; ++r) {
+    const GlobalId id = ids[first_row + r];
+    if (!is_asked_for(query, id)) continue;
+    const double distance = distance_of(metric_, queries_.as<float>().row(query), rows.row(r), rows.cols);
     const auto rounded = static_cast<float>(distance);
     if (is_within(rounded) || within_one_ulp(rounded, range_.eps))
-      seen_[static_cast<std::size_t>(query)].push_back({distance, ids[r]});
+      seen_[static_cast<std::size_t>(query)].push_back({distance, id});
   }
 }
 
@@ -48,7 +48,10 @@ void RangeChecker::observe(TypedView base, kernels::RowIds ids) {
   std::vector<std::thread> workers;
   for (int t = 0; t < threads_; ++t)
     workers.emplace_back([this, t, base, ids] {
-      for (std::int64_t q = t; q < std::ssize(seen_); q += threads_) observe_query(q, base, ids);
+      if (t >= std::ssize(seen_)) return;
+      visit_float_blocks(base, {0, base.rows}, [&](MatrixView<const float> rows, std::int64_t first_row) {
+        for (std::int64_t q = t; q < std::ssize(seen_); q += threads_) observe_block(q, rows, ids, first_row);
+      });
     });
   for (std::thread& worker : workers) worker.join();
 }

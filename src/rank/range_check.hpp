@@ -37,7 +37,9 @@ class RangeChecker {
   bool is_asked_for(std::int64_t query, GlobalId id) const;
   /// Whether a rounded distance is within the limit.
   bool is_within(float distance) const;
-  void observe_query(std::int64_t query, TypedView base, const kernels::RowIds& ids);
+  /// @param rows  the first of them is the row `first_row` of what ids name
+  void observe_block(std::int64_t query, MatrixView<const float> rows, const kernels::RowIds& ids,
+                     std::int64_t first_row);
   void compare_query(std::int64_t result_row, std::vector<Entry> truth, ConstNeighborRow found,
                      SelfCheck& total) const;
 

@@ -75,7 +75,7 @@ struct SearchJobConfig {
   bool overwrite = false;
   bool resume = true;
   std::int64_t self_check_queries = 16;  // re-computed in fp64 at the end
-  double roof_probe_seconds = 0.3;       // how long a rank measures its own speed at start-up; 0: not
+  double roof_probe_seconds = 0.1;       // how long a rank measures its own speed at start-up; 0: not
 
   double checkpoint_seconds = 30;  // between saved states of a streamed base; 0: after every shard group
   std::string log_folder;          // of one JSON-lines file a rank; empty: none

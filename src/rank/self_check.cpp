@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <random>
 #include <set>
 #include <string>
 #include <thread>
 
-#include "core/convert.hpp"
+#include "rank/float_blocks.hpp"
 #include "rank/plain_distance.hpp"
 
 namespace mpishards::rank {
@@ -57,44 +58,61 @@ void SelfChecker::keep_best(std::vector<Entry>& entries) const {
   entries.resize(static_cast<std::size_t>(kept));
 }
 
-void SelfChecker::observe_rows(std::int64_t query, TypedView base, const kernels::RowIds& ids,
-                               io::Range rows) {
+void SelfChecker::observe_block(std::int64_t query, MatrixView<const float> rows, const kernels::RowIds& ids,
+                                std::int64_t first_row) {
   std::vector<Entry>& entries = best_[static_cast<std::size_t>(query)];
   const auto limit = static_cast<std::size_t>(4 * (k_ + kSpare) + 4096);
-  std::vector<float> row(static_cast<std::size_t>(base.cols));
-  for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-    if (!selves_.empty() && ids[r] == selves_[static_cast<std::size_t>(query)]) continue;
-    to_float32(base.dtype, base.row(r), base.cols, row.data());
-    entries.push_back({distance_of(metric_, queries_.as<float>().row(query), row.data(), base.cols), ids[r]});
+  for (std::int64_t r = 0; r < rows.rows; ++r) {
+    const GlobalId id = ids[first_row + r];
+    if (!selves_.empty() && id == selves_[static_cast<std::size_t>(query)]) continue;
+    entries.push_back({distance_of(metric_, queries_.as<float>().row(query), rows.row(r), rows.cols), id});
     if (entries.size() >= limit) keep_best(entries);
   }
-  keep_best(entries);
 }
 
-void SelfChecker::observe_query(std::int64_t query, TypedView base, const kernels::RowIds& ids,
-                                const kernels::RowLists& lists) {
-  if (probes_.nprobe == 0) return observe_rows(query, base, ids, {0, base.rows});
-  const std::span<const std::int32_t> probed = probes_.row(query);
-  for (std::int64_t list = 0; list < lists.count(); ++list)
-    if (std::ranges::find(probed, lists.first_list + list) != probed.end())
-      observe_rows(
-          query, base, ids,
-          {lists.starts[static_cast<std::size_t>(list)], lists.starts[static_cast<std::size_t>(list) + 1]});
+void SelfChecker::observe_rows(std::span<const std::int64_t> queries, TypedView base,
+                               const kernels::RowIds& ids, io::Range rows) {
+  visit_float_blocks(base, rows, [&](MatrixView<const float> block, std::int64_t first_row) {
+    for (const std::int64_t query : queries) observe_block(query, block, ids, first_row);
+  });
+  for (const std::int64_t query : queries) keep_best(best_[static_cast<std::size_t>(query)]);
+}
+
+void SelfChecker::observe_lists(std::span<const std::int64_t> queries, TypedView base,
+                                const kernels::RowIds& ids, const kernels::RowLists& lists) {
+  std::vector<std::int64_t> looking;
+  for (std::int64_t list = 0; list < lists.count(); ++list) {
+    looking.clear();
+    std::ranges::copy_if(queries, std::back_inserter(looking), [&](std::int64_t query) {
+      const std::span<const std::int32_t> probed = probes_.row(query);
+      return std::ranges::find(probed, lists.first_list + list) != probed.end();
+    });
+    if (looking.empty()) continue;
+    observe_rows(
+        looking, base, ids,
+        {lists.starts[static_cast<std::size_t>(list)], lists.starts[static_cast<std::size_t>(list) + 1]});
+  }
 }
 
 void SelfChecker::observe(TypedView base, kernels::RowIds ids, kernels::RowLists lists) {
   std::vector<std::thread> workers;
   for (int t = 0; t < threads_; ++t)
     workers.emplace_back([this, t, base, ids, lists] {
-      for (std::int64_t q = t; q < std::ssize(best_); q += threads_) observe_query(q, base, ids, lists);
+      std::vector<std::int64_t> queries;
+      for (std::int64_t q = t; q < std::ssize(best_); q += threads_) queries.push_back(q);
+      if (queries.empty()) return;
+      if (probes_.nprobe == 0)
+        observe_rows(queries, base, ids, {0, base.rows});
+      else
+        observe_lists(queries, base, ids, lists);
     });
   for (std::thread& worker : workers) worker.join();
 }
 
 void SelfChecker::observe_candidates(std::int64_t result_row, TypedView rows, std::span<const GlobalId> ids) {
-  for (std::size_t q = 0; q < result_rows_.size(); ++q)
-    if (result_rows_[q] == result_row)
-      observe_rows(static_cast<std::int64_t>(q), rows, {0, ids}, {0, rows.rows});
+  for (std::int64_t q = 0; q < std::ssize(result_rows_); ++q)
+    if (result_rows_[static_cast<std::size_t>(q)] == result_row)
+      observe_rows({&q, 1}, rows, {0, ids}, {0, rows.rows});
 }
 
 void SelfChecker::compare(const comm::Communicator& comm, const io::ResultSlices& written, SelfCheck& total) {

@@ -53,9 +53,13 @@ class SelfChecker {
   /// By the distance as it is written, then by id.
   bool before(const Entry& a, const Entry& b) const;
   void keep_best(std::vector<Entry>& entries) const;
-  void observe_query(std::int64_t query, TypedView base, const kernels::RowIds& ids,
+  /// @param rows  the first of them is the row `first_row` of what ids name
+  void observe_block(std::int64_t query, MatrixView<const float> rows, const kernels::RowIds& ids,
+                     std::int64_t first_row);
+  void observe_rows(std::span<const std::int64_t> queries, TypedView base, const kernels::RowIds& ids,
+                    io::Range rows);
+  void observe_lists(std::span<const std::int64_t> queries, TypedView base, const kernels::RowIds& ids,
                      const kernels::RowLists& lists);
-  void observe_rows(std::int64_t query, TypedView base, const kernels::RowIds& ids, io::Range rows);
   void compare_query(std::int64_t result_row, const std::vector<Entry>& truth, const TopK& found,
                      SelfCheck& total) const;
 

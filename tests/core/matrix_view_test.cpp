@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -42,6 +44,16 @@ TEST(MatrixTest, is_aligned_and_has_room_for_its_elements) {
       EXPECT_EQ(matrix.view().rows, rows);
       EXPECT_EQ(matrix.view().dtype, dtype);
     }
+}
+
+TEST(MatrixTest, large_ones_end_anywhere_in_a_huge_page) {
+  constexpr std::int64_t kHugePage = std::int64_t{1} << 21;
+  for (const std::int64_t bytes : {4 * kHugePage - 1, 4 * kHugePage, 5 * kHugePage + 3, 6 * kHugePage - 1}) {
+    Matrix matrix(DType::u8, 1, bytes);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(matrix.data()) % 64, 0u);
+    std::fill_n(matrix.data(), bytes, std::byte{7});
+    EXPECT_EQ(matrix.data()[bytes - 1], std::byte{7});
+  }
 }
 
 TEST(MatrixTest, shrinking_keeps_the_first_rows_in_place) {
