@@ -98,18 +98,18 @@ bool all_fit_float32(const double* values, std::int64_t count) {
 }
 
 /// @param exponent_mask bits that are all ones in NaN and infinity only
-template <class Bits>
-bool all_finite_bits(const Bits* values, std::int64_t count, Bits exponent_mask) {
+template <class Bits, class T>
+bool all_finite_bits(const T* values, std::int64_t count, Bits exponent_mask) {
   Bits bad = 0;  // as wide as the values, so that the loop becomes vectors
   for (std::int64_t i = 0; i < count; ++i)
-    bad |= static_cast<Bits>((values[i] & exponent_mask) == exponent_mask);
+    bad |= static_cast<Bits>((std::bit_cast<Bits>(values[i]) & exponent_mask) == exponent_mask);
   return bad == 0;
 }
 
 bool row_is_finite(const TypedView& view, std::int64_t row) {
   switch (view.dtype) {
     case DType::f32:
-      return all_finite_bits<std::uint32_t>(view.as<std::uint32_t>().row(row), view.cols, 0x7f800000);
+      return all_finite_bits<std::uint32_t>(view.as<float>().row(row), view.cols, 0x7f800000);
     case DType::f64:
       return all_fit_float32(view.as<double>().row(row), view.cols);
     case DType::f16:

@@ -27,6 +27,7 @@
 #include "rank/faiss_index.hpp"
 #include "rank/finite_rows.hpp"
 #include "rank/first_failure.hpp"
+#include "rank/freed_rows.hpp"
 #include "rank/host_info.hpp"
 #include "rank/inverted_lists.hpp"
 #include "rank/job_attributes.hpp"
@@ -39,6 +40,7 @@
 #include "rank/shard_loader.hpp"
 #include "rank/shard_map.hpp"
 #include "rank/stop.hpp"
+#include "rank/stored_rows.hpp"
 #include "rank/training_sample.hpp"
 #include "rank/unique_ids.hpp"
 
@@ -344,7 +346,7 @@ void BuildJob::assign_rows() {
   const double flops_a_row = summary_.plan.assignment_flops / static_cast<double>(summary_.shape.rows);
   inherit_work(flops_a_row * static_cast<double>(summary_.shape.rows - total_size(missing)));
 
-  ShardLoader loader(*inputs_.base, false);
+  ShardLoader loader(*inputs_.base, false, summary_.shape.own_threads);
   if (!blocks.empty()) loader.prefetch(blocks.front());
   const auto rounds = static_cast<std::size_t>(comm_.max(std::ssize(blocks)));
   for (std::size_t b = 0; b < rounds; ++b) {
@@ -456,11 +458,12 @@ void BuildJob::place_rows() {
 
 /// @return the rows' hashes by number and by id
 std::vector<std::uint64_t> BuildJob::place_block(io::Range block) {
-  const Matrix rows = inputs_.base->read_matrix(block.begin, block.end);
+  const StoredRows stored = read_stored_rows(*inputs_.base, block, summary_.shape.own_threads);
+  const Matrix& rows = stored.rows;
   bytes_read_ += static_cast<std::int64_t>(rows.bytes());
-  require_finite(*inputs_.base, rows.view(), block.begin);
+  if (stored.bad_row) refuse_nonfinite(*inputs_.base, block.begin + *stored.bad_row);
   std::vector<GlobalId> ids = numbers_from(block.begin, size_of(block));
-  const std::uint64_t by_number = hash_rows(rows.view(), block.begin);
+  const std::uint64_t by_number = stored.content_hash;
   std::uint64_t by_id = by_number;
   if (inputs_.base->has_ids()) {
     inputs_.base->read_ids(block.begin, block.end, ids);
@@ -935,6 +938,7 @@ PreparedBuild prepare_build_job(const SearchJobConfig& config, const comm::Commu
 
 BuildSummary run_build_job(const SearchJobConfig& config, const comm::Communicator& comm,
                            const BuildObserver& observer) {
+  return_freed_rows();
   comm.barrier();  // all clocks start together
   return BuildJob(config, comm, observer).run();
 }

@@ -62,7 +62,7 @@ std::optional<TopK> find_true_neighbors(const io::VectorSource& base, io::Range 
     batch.batch_nq = queries.rows();
     batch.queries = copy_rows(queries, 0, queries.rows());
   });
-  const ShardLoader loader(base, false, false);
+  const ShardLoader loader(base, false, config.options.threads, false);
   TopK nearest(merge::slice_of(queries.rows(), comm.rank(), comm.size()).size(), whole.k, config.metric);
   for (const io::Range group : cut_groups(plan, whole.rows, QueryPass{})) {
     if (agree_on_stop(comm) > 0) return std::nullopt;

@@ -7,6 +7,9 @@
 
 namespace mpishards::rank {
 
+/// @throws Error{data} naming the file and the row, always
+[[noreturn]] void refuse_nonfinite(const io::VectorSource& base, std::int64_t row);
+
 /// @param rows       as `base` holds them, or narrowed to float32
 /// @param first_row  number of the first in the base
 /// @throws Error{data} naming file and row of the first value that is no finite float32

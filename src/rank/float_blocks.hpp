@@ -12,7 +12,7 @@ namespace mpishards::rank {
 
 /// Calls visit(rows as float32, index of the first) for some consecutive rows of a base after the other, so
 /// few that they stay in a core's cache while several queries meet them.
-/// @par Cost  128 KiB of memory, or a row
+/// @par Cost  128 KiB of memory, or a row, for the thread that calls
 template <class Visit>
 void visit_float_blocks(TypedView base, io::Range rows, Visit visit) {
   constexpr std::int64_t kBlockFloats = 1 << 15;

@@ -194,10 +194,10 @@ JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& c
   return inputs;
 }
 
-std::uint64_t check_queries(const JobInputs& inputs, const comm::Communicator& comm) {
+std::uint64_t check_queries(const JobInputs& inputs, int threads, const comm::Communicator& comm) {
   std::uint64_t hash = 0;
   comm::agree(comm, [&] {
-    QueryReader reader(*inputs.queries);
+    QueryReader reader(*inputs.queries, threads);
     const io::Range all = inputs.query_rows;
     const merge::Slice mine = merge::slice_of(all.end - all.begin, comm.rank(), comm.size());
     const std::int64_t block = std::max<std::int64_t>(1, kCheckBlockBytes / (inputs.queries->cols() * 4));

@@ -40,7 +40,7 @@ JobInputs open_inputs(const SearchJobConfig& config, const comm::Communicator& c
 /// Reads all queries of the job once, each rank a part, so that a bad value or a changed file is known before
 /// any search. Collective over comm. @return sum of row hashes
 /// @throws Error{data} naming file and row of a value that is not finite
-std::uint64_t check_queries(const JobInputs& inputs, const comm::Communicator& comm);
+std::uint64_t check_queries(const JobInputs& inputs, int threads, const comm::Communicator& comm);
 
 /// Threads that a rank takes unasked: the cores that it is bound to, shared with the ranks that are bound to
 /// the same. Collective over the ranks of one host.

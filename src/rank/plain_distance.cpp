@@ -31,32 +31,45 @@ struct SquaredDifference {
   [[gnu::always_inline]] double operator()(double q, double x) const { return (q - x) * (q - x); }
 };
 
-// The same additions on every machine: the clones of a function differ in speed only.
-#if defined(__x86_64__)
-#define FOR_MACHINES [[gnu::target_clones("avx2", "default")]]
-#else
-#define FOR_MACHINES
-#endif
+using Sum = double (*)(const float*, const float*, std::int64_t);
 
-FOR_MACHINES double product(const float* query, const float* row, std::int64_t d) {
+double product(const float* query, const float* row, std::int64_t d) {
   return sum_of(query, row, d, Product());
 }
 
-FOR_MACHINES double squared_distance(const float* query, const float* row, std::int64_t d) {
+double squared_distance(const float* query, const float* row, std::int64_t d) {
   return sum_of(query, row, d, SquaredDifference());
 }
+
+// The same additions in wider registers.
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] double product_avx2(const float* query, const float* row, std::int64_t d) {
+  return sum_of(query, row, d, Product());
+}
+
+[[gnu::target("avx2")]] double squared_distance_avx2(const float* query, const float* row, std::int64_t d) {
+  return sum_of(query, row, d, SquaredDifference());
+}
+
+const bool has_avx2 = __builtin_cpu_supports("avx2") != 0;
+const Sum widest_product = has_avx2 ? product_avx2 : product;
+const Sum widest_squared_distance = has_avx2 ? squared_distance_avx2 : squared_distance;
+#else
+const Sum widest_product = product;
+const Sum widest_squared_distance = squared_distance;
+#endif
 
 }  // namespace
 
 double distance_of(Metric metric, const float* query, const float* row, std::int64_t d) {
   switch (metric) {
     case Metric::l2:
-      return squared_distance(query, row, d);
+      return widest_squared_distance(query, row, d);
     case Metric::ip:
-      return product(query, row, d);
+      return widest_product(query, row, d);
     case Metric::cosine: {
-      const double norms = product(query, query, d) * product(row, row, d);
-      return norms > 0 ? product(query, row, d) / std::sqrt(norms) : 0.0;
+      const double norms = widest_product(query, query, d) * widest_product(row, row, d);
+      return norms > 0 ? widest_product(query, row, d) / std::sqrt(norms) : 0.0;
     }
   }
   return 0;

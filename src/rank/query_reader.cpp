@@ -6,7 +6,7 @@
 #include "core/convert.hpp"
 #include "core/error.hpp"
 #include "core/timer.hpp"
-#include "rank/row_hash.hpp"
+#include "rank/stored_rows.hpp"
 
 namespace mpishards::rank {
 
@@ -14,16 +14,16 @@ QueryBatch QueryReader::read(io::Range rows) const {
   const double start = steady_seconds();
   QueryBatch batch;
   batch.range = rows;
-  Matrix stored = source_.read_matrix(rows.begin, rows.end);
-  batch.bytes_read = static_cast<std::int64_t>(stored.bytes());
+  StoredRows stored = read_stored_rows(source_, rows, threads_);
+  batch.bytes_read = static_cast<std::int64_t>(stored.rows.bytes());
   batch.read_seconds = steady_seconds() - start;
-  batch.content_hash = hash_rows(stored.view(), rows.begin);
-  if (const auto bad = first_nonfinite_row(stored.view()))
+  batch.content_hash = stored.content_hash;
+  if (stored.bad_row)
     throw Error(ErrorKind::data,
-                source_.describe_row(rows.begin + *bad) +
+                source_.describe_row(rows.begin + *stored.bad_row) +
                     " holds NaN, an infinity or a value beyond float32; repair the query or leave it "
                     "out with --queries-range");
-  batch.queries = to_float32(std::move(stored));
+  batch.queries = to_float32(std::move(stored.rows));
   return batch;
 }
 

@@ -25,7 +25,8 @@ struct QueryBatch {
 class QueryReader {
  public:
   /// @param source  must outlive the reader
-  explicit QueryReader(const io::VectorSource& source) : source_(source) {}
+  /// @param threads  that read, where queries are many
+  QueryReader(const io::VectorSource& source, int threads) : source_(source), threads_(threads) {}
 
   /// Starts to read in the background; an earlier batch that was not taken is forgotten.
   void prefetch(io::Range rows);
@@ -37,6 +38,7 @@ class QueryReader {
   QueryBatch read(io::Range rows) const;
 
   const io::VectorSource& source_;
+  int threads_;
   io::Range prefetched_;
   std::future<QueryBatch> next_;
 };

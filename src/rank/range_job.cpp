@@ -12,6 +12,7 @@
 #include "kernels/roof.hpp"
 #include "rank/clusters.hpp"
 #include "rank/distribute.hpp"
+#include "rank/freed_rows.hpp"
 #include "rank/host_info.hpp"
 #include "rank/job_attributes.hpp"
 #include "rank/job_engine.hpp"
@@ -138,8 +139,10 @@ void RangeJob::make_engine() {
                                   .isa = config_.isa,
                                   .device = inputs_.device.device,
                                   .device_ranks = inputs_.device.ranks});
-    loader_ = std::make_unique<ShardLoader>(*inputs_.base, config_.drop_nonfinite);
-    if (comm_.is_root()) reader_ = std::make_unique<QueryReader>(*inputs_.queries);
+    loader_ =
+        std::make_unique<ShardLoader>(*inputs_.base, config_.drop_nonfinite, summary_.shape.own_threads);
+    if (comm_.is_root())
+      reader_ = std::make_unique<QueryReader>(*inputs_.queries, summary_.shape.own_threads);
     roof_flops_per_second_ =
         kernels::measure_peak_flops(summary_.shape.own_threads, config_.roof_probe_seconds / 3);
   });
@@ -151,7 +154,7 @@ SearchSummary RangeJob::run() {
   make_engine();
   {
     const PhaseClock::Scope scope(clock_, Phase::read);
-    queries_hash_ = check_queries(inputs_, comm_);
+    queries_hash_ = check_queries(inputs_, summary_.shape.own_threads, comm_);
   }
   open_output();
   try {
@@ -440,6 +443,7 @@ void RangeJob::publish() {
 
 SearchSummary run_range_job(const SearchJobConfig& config, const comm::Communicator& comm,
                             const JobObserver& observer) {
+  return_freed_rows();
   comm.barrier();  // all clocks start together, so that the phases of every rank sum to the wall time
   return RangeJob(config, comm, observer).run();
 }

@@ -140,7 +140,7 @@ void CurveSweep::load_faiss() {
 
 void CurveSweep::load_rows() {
   comm::agree(comm_, [&] {
-    const ShardLoader loader(inputs_.searched(), false, !ranker_);
+    const ShardLoader loader(inputs_.searched(), false, run_.shape.own_threads, !ranker_);
     shard_ = loader.load(run_.shape.shards(inputs_.base_rows).shard(comm_.rank()));
     shard_lists_ = ShardLists(*inputs_.lists, shard_.rows);
     engine_->load(shard_.vectors.view(), shard_.row_ids(), shard_lists_.view());
@@ -157,7 +157,8 @@ void CurveSweep::load_rows() {
 
 void CurveSweep::read_queries() {
   comm::agree(comm_, [&] {
-    if (comm_.is_root()) queries_ = QueryReader(*inputs_.queries).take(inputs_.query_rows).queries;
+    if (comm_.is_root())
+      queries_ = QueryReader(*inputs_.queries, run_.shape.own_threads).take(inputs_.query_rows).queries;
   });
 }
 

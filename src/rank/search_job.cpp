@@ -1,7 +1,5 @@
 #include "rank/search_job.hpp"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -15,6 +13,7 @@
 #include "merge/merge_strategy.hpp"
 #include "rank/candidate_ranker.hpp"
 #include "rank/coded_recall.hpp"
+#include "rank/freed_rows.hpp"
 #include "rank/host_info.hpp"
 #include "rank/index_check.hpp"
 #include "rank/index_spec.hpp"
@@ -199,12 +198,14 @@ void SearchJob::make_engine() {
     engine_name_ = engine.engine;
     engine_ = std::make_unique<SearchEngine>(engine, comm_, clock_);
     if (has_parameter()) engine_->set_nprobe(std::max<std::int64_t>(1, config_.nprobe));
-    loader_ = std::make_unique<ShardLoader>(inputs_.searched(), config_.drop_nonfinite, !has_codes());
+    loader_ = std::make_unique<ShardLoader>(inputs_.searched(), config_.drop_nonfinite,
+                                            summary_.shape.own_threads, !has_codes());
     if (names_candidates())
       ranker_ = std::make_unique<CandidateRanker>(*inputs_.base, config_.metric, config_.isa,
                                                   summary_.shape.own_threads);
     checker_ = std::make_unique<SelfChecker>(config_.metric, summary_.shape.k, summary_.shape.own_threads);
-    if (comm_.is_root()) reader_ = std::make_unique<QueryReader>(*inputs_.queries);
+    if (comm_.is_root())
+      reader_ = std::make_unique<QueryReader>(*inputs_.queries, summary_.shape.own_threads);
     roof_flops_per_second_ =
         kernels::measure_peak_flops(summary_.shape.own_threads, config_.roof_probe_seconds / 3);
     product_flops_per_second =
@@ -221,7 +222,7 @@ SearchSummary SearchJob::run() {
   make_engine();
   {
     const PhaseClock::Scope scope(clock_, Phase::read);
-    queries_hash_ = check_queries(inputs_, comm_);
+    queries_hash_ = check_queries(inputs_, summary_.shape.own_threads, comm_);
   }
   open_output();
   try {
@@ -747,13 +748,6 @@ void SearchJob::finish() {
 void SearchJob::publish() {
   const PhaseClock::Scope scope(clock_, Phase::write);
   output_->publish(comm_.is_root() ? attributes() : io::Attributes{});
-}
-
-/// Freed rows shall go back to the system, so that the process holds what the plan says. Left alone, glibc
-/// keeps freed blocks of up to 32 MiB for reuse, in every thread that reads.
-void return_freed_rows() {
-  constexpr int kLargeBlockBytes = 1 << 20;
-  mallopt(M_MMAP_THRESHOLD, kLargeBlockBytes);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "core/timer.hpp"
 #include "rank/finite_rows.hpp"
 #include "rank/row_hash.hpp"
+#include "rank/stored_rows.hpp"
 
 namespace mpishards::rank {
 
@@ -19,19 +20,20 @@ struct HeldRows {
   Matrix vectors;
   std::uint64_t content_hash = 0;
   std::int64_t bytes_read = 0;
+  std::optional<std::int64_t> bad_row;
 };
 
-HeldRows read_as_stored(const io::VectorSource& base, io::Range rows) {
-  HeldRows held{base.read_matrix(rows.begin, rows.end)};
-  held.content_hash = hash_rows(held.vectors.view(), rows.begin);
-  held.bytes_read = static_cast<std::int64_t>(held.vectors.bytes());
-  return held;
+HeldRows read_as_stored(const io::VectorSource& base, io::Range rows, int threads) {
+  StoredRows stored = read_stored_rows(base, rows, threads);
+  const auto bytes = static_cast<std::int64_t>(stored.rows.bytes());
+  return {std::move(stored.rows), stored.content_hash, bytes, stored.bad_row};
 }
 
 /// f64 becomes float32 block by block: the plan counts the narrow rows, so the wide ones must never be whole.
 HeldRows read_narrowed(const io::VectorSource& base, io::Range rows) {
   constexpr std::int64_t kBlockValues = 1 << 17;
-  HeldRows held{Matrix(DType::f32, rows.end - rows.begin, base.cols())};
+  HeldRows held;
+  held.vectors = Matrix(DType::f32, rows.end - rows.begin, base.cols());
   const std::int64_t step = std::max<std::int64_t>(1, kBlockValues / std::max<std::int64_t>(1, base.cols()));
   for (std::int64_t begin = rows.begin; begin < rows.end; begin += step) {
     const std::int64_t end = std::min(begin + step, rows.end);
@@ -41,6 +43,7 @@ HeldRows read_narrowed(const io::VectorSource& base, io::Range rows) {
     to_float32(DType::f64, wide.data(), (end - begin) * base.cols(),
                held.vectors.as<float>().data + (begin - rows.begin) * base.cols());
   }
+  held.bad_row = first_nonfinite_row(held.vectors.view());  // a value beyond float32 has become an infinity
   return held;
 }
 
@@ -69,7 +72,8 @@ Shard ShardLoader::load(io::Range rows) const {
   Shard shard;
   shard.rows = rows;
   const std::int64_t count = rows.end - rows.begin;
-  HeldRows held = base_.dtype() == DType::f64 ? read_narrowed(base_, rows) : read_as_stored(base_, rows);
+  HeldRows held =
+      base_.dtype() == DType::f64 ? read_narrowed(base_, rows) : read_as_stored(base_, rows, threads_);
   if (with_ids_) {
     shard.ids.resize(static_cast<std::size_t>(count));
     base_.read_ids(rows.begin, rows.end, shard.ids);
@@ -80,11 +84,9 @@ Shard ShardLoader::load(io::Range rows) const {
   shard.content_hash = held.content_hash;
   shard.vectors = std::move(held.vectors);
 
-  // A value beyond float32 has become an infinity.
-  if (!drop_nonfinite_) {
-    require_finite(base_, shard.vectors.view(), rows.begin);
-  } else if (const auto bad = first_nonfinite_row(shard.vectors.view())) {
-    const std::vector<std::int64_t> kept = keep_finite_rows(shard.vectors, *bad);
+  if (held.bad_row) {
+    if (!drop_nonfinite_) refuse_nonfinite(base_, rows.begin + *held.bad_row);
+    const std::vector<std::int64_t> kept = keep_finite_rows(shard.vectors, *held.bad_row);
     std::vector<GlobalId> ids;
     for (const std::int64_t row : kept) ids.push_back(shard.row_ids()[row]);
     shard.ids = std::move(ids);

@@ -30,9 +30,13 @@ struct Shard {
 class ShardLoader {
  public:
   /// @param base  must outlive the loader
+  /// @param threads  that read, where rows are many
   /// @param with_ids  else the file's own ids are not read
-  ShardLoader(const io::VectorSource& base, bool drop_nonfinite, bool with_ids = true)
-      : base_(base), drop_nonfinite_(drop_nonfinite), with_ids_(with_ids && base.has_ids()) {}
+  ShardLoader(const io::VectorSource& base, bool drop_nonfinite, int threads, bool with_ids = true)
+      : base_(base),
+        drop_nonfinite_(drop_nonfinite),
+        threads_(threads),
+        with_ids_(with_ids && base.has_ids()) {}
 
   /// Reads now. @throws Error{data} naming file and row of a value that is not finite; Error{io}
   Shard load(io::Range rows) const;
@@ -45,6 +49,7 @@ class ShardLoader {
  private:
   const io::VectorSource& base_;
   bool drop_nonfinite_;
+  int threads_;
   bool with_ids_;
   std::future<Shard> next_;
 };

@@ -172,6 +172,35 @@ TEST(FirstNonfiniteRow, finds_nan_and_infinity_of_every_floating_type) {
     EXPECT_EQ(row_found<std::uint16_t>(DType::bf16, 0x3f80, 0, static_cast<std::uint16_t>(bad)), 0);
 }
 
+TEST(FirstNonfiniteRow, looks_at_every_place_of_long_rows) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const std::int64_t cols : {37, 64}) {
+    std::vector<float> floats(static_cast<std::size_t>(cols), 1.0f);
+    std::vector<double> doubles(floats.size(), 1.0);
+    std::vector<std::uint16_t> halves(floats.size(), 0x3c00);
+    for (std::size_t at = 0; at < floats.size(); ++at) {
+      floats[at] = -infinity;
+      doubles[at] = 1e39;
+      halves[at] = 0xfc00;
+      EXPECT_EQ(first_nonfinite_row({DType::f32, reinterpret_cast<const std::byte*>(floats.data()), 1, cols}),
+                0);
+      EXPECT_EQ(
+          first_nonfinite_row({DType::f64, reinterpret_cast<const std::byte*>(doubles.data()), 1, cols}), 0);
+      EXPECT_EQ(first_nonfinite_row({DType::f16, reinterpret_cast<const std::byte*>(halves.data()), 1, cols}),
+                0);
+      floats[at] = std::numeric_limits<float>::max();
+      doubles[at] = -double{std::numeric_limits<float>::max()};
+      halves[at] = 0x7bff;
+    }
+    EXPECT_FALSE(
+        first_nonfinite_row({DType::f32, reinterpret_cast<const std::byte*>(floats.data()), 1, cols}));
+    EXPECT_FALSE(
+        first_nonfinite_row({DType::f64, reinterpret_cast<const std::byte*>(doubles.data()), 1, cols}));
+    EXPECT_FALSE(
+        first_nonfinite_row({DType::f16, reinterpret_cast<const std::byte*>(halves.data()), 1, cols}));
+  }
+}
+
 TEST(FirstNonfiniteRow, takes_the_largest_finite_values) {
   EXPECT_FALSE(row_found<float>(DType::f32, 1, 5, -std::numeric_limits<float>::max()));
   EXPECT_FALSE(row_found<std::uint16_t>(DType::f16, 0, 5, 0x7bff));

@@ -46,11 +46,12 @@ TEST(MatrixTest, is_aligned_and_has_room_for_its_elements) {
     }
 }
 
-TEST(MatrixTest, large_ones_end_anywhere_in_a_huge_page) {
+TEST(MatrixTest, large_ones_begin_with_a_huge_page_and_end_anywhere) {
   constexpr std::int64_t kHugePage = std::int64_t{1} << 21;
   for (const std::int64_t bytes : {4 * kHugePage - 1, 4 * kHugePage, 5 * kHugePage + 3, 6 * kHugePage - 1}) {
     Matrix matrix(DType::u8, 1, bytes);
-    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(matrix.data()) % 64, 0u);
+    const std::int64_t alignment = bytes < 4 * kHugePage ? 64 : kHugePage;
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(matrix.data()) % static_cast<std::uintptr_t>(alignment), 0u);
     std::fill_n(matrix.data(), bytes, std::byte{7});
     EXPECT_EQ(matrix.data()[bytes - 1], std::byte{7});
   }
