@@ -296,7 +296,8 @@ void BuildJob::train() {
   const TrainingSample sample(summary_.shape.rows, plan.training_rows);
   Matrix rows;
   comm::agree(comm_, [&] {
-    rows = read_sample(*inputs_.base, sample, sample.within(own_rows()), config_.metric);
+    rows = read_sample(*inputs_.base, sample, sample.within(own_rows()), config_.metric,
+                       summary_.shape.own_threads);
     bytes_read_ += rows.rows() * plan.files.row_bytes();
   });
   const KMeansConfig kmeans = {.nlist = plan.spec.nlist,
@@ -515,7 +516,8 @@ Matrix BuildJob::codec_sample() {
   if (kernels::codes_differences(config_.metric)) make_assigner();
   comm::agree(comm_, [&] {
     const TrainingSample sample(summary_.shape.rows, summary_.plan.codec_rows);
-    rows = read_sample(*inputs_.base, sample, sample.within(own_rows()), config_.metric);
+    rows = read_sample(*inputs_.base, sample, sample.within(own_rows()), config_.metric,
+                       summary_.shape.own_threads);
     bytes_read_ += rows.rows() * summary_.plan.files.row_bytes();
     if (!assigner_) return;
     std::vector<std::int32_t> labels(narrow<std::size_t>(rows.rows()));
@@ -595,7 +597,8 @@ void BuildJob::train_faiss() {
     comm::agree(comm_, [&] {
       if (plan.training_rows == 0) return;
       const TrainingSample sample(summary_.shape.rows, plan.training_rows);
-      mine = read_sample(*inputs_.base, sample, sample.within(own_rows()), config_.metric);
+      mine = read_sample(*inputs_.base, sample, sample.within(own_rows()), config_.metric,
+                         summary_.shape.own_threads);
       bytes_read_ += mine.rows() * plan.files.row_bytes();
     });
     try {

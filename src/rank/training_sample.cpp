@@ -6,6 +6,7 @@
 #include "core/convert.hpp"
 #include "core/mixed_bits.hpp"
 #include "rank/finite_rows.hpp"
+#include "rank/read_pieces.hpp"
 #include "rank/unit_length.hpp"
 
 namespace mpishards::rank {
@@ -14,7 +15,7 @@ namespace {
 
 /// A gap between two wanted rows that is read rather than skipped, and the most that is read at once.
 constexpr std::int64_t kGapBytes = 64 << 10;
-constexpr std::int64_t kSpanBytes = 8 << 20;
+constexpr std::int64_t kSpanBytes = 4 << 20;
 
 std::int64_t piece_begin(std::int64_t i, std::int64_t rows, std::int64_t count) {
   return rows / count * i + rows % count * i / count;  // rows * i may be beyond 64 bits
@@ -28,6 +29,27 @@ std::int64_t span_end(const TrainingSample& sample, std::int64_t first, std::int
          (sample.row(next) - sample.row(first)) * row_bytes < kSpanBytes)
     ++next;
   return next;
+}
+
+/// Reads the sample's rows `which`, as float32.
+void read_spans(const io::VectorSource& base, const TrainingSample& sample, io::Range which,
+                MatrixView<float> out) {
+  const std::int64_t row_bytes = base.cols() * static_cast<std::int64_t>(size_bytes(base.dtype()));
+  const std::int64_t wanted =
+      which.end > which.begin ? sample.row(which.end - 1) + 1 - sample.row(which.begin) : 0;
+  Matrix span(base.dtype(), std::min(wanted, kSpanBytes / row_bytes + 1), base.cols());
+  const TypedView read = span.view();
+  for (std::int64_t first = which.begin; first < which.end;) {
+    const std::int64_t next = span_end(sample, first, which.end, row_bytes);
+    const std::int64_t begin = sample.row(first);
+    base.read_rows(begin, sample.row(next - 1) + 1, span.data());
+    for (std::int64_t i = first; i < next; ++i) {
+      const TypedView one{read.dtype, read.row(sample.row(i) - begin), 1, read.cols};
+      require_finite(base, one, sample.row(i));
+      to_float32(one.dtype, one.data, one.cols, out.row(i - which.begin));
+    }
+    first = next;
+  }
 }
 
 }  // namespace
@@ -55,24 +77,15 @@ io::Range TrainingSample::within(io::Range rows) const {
   return {first_from(rows.begin), first_from(rows.end)};
 }
 
-Matrix read_sample(const io::VectorSource& base, const TrainingSample& sample, io::Range which,
-                   Metric metric) {
-  const std::int64_t d = base.cols();
-  const auto row_bytes = static_cast<std::size_t>(d) * size_bytes(base.dtype());
-  Matrix rows(DType::f32, which.end - which.begin, d);
-  for (std::int64_t first = which.begin; first < which.end;) {
-    const std::int64_t next = span_end(sample, first, which.end, static_cast<std::int64_t>(row_bytes));
-    const std::int64_t begin = sample.row(first);
-    const Matrix stored = base.read_matrix(begin, sample.row(next - 1) + 1);
-    for (std::int64_t i = first; i < next; ++i) {
-      const std::int64_t at = sample.row(i) - begin;
-      const TypedView one{base.dtype(), stored.view().row(at), 1, d};
-      require_finite(base, one, sample.row(i));
-      to_float32(base.dtype(), one.data, d, rows.as<float>().row(i - which.begin));
-    }
-    first = next;
-  }
-  if (metric == Metric::cosine) to_unit_length(rows.as<float>());
+Matrix read_sample(const io::VectorSource& base, const TrainingSample& sample, io::Range which, Metric metric,
+                   int threads) {
+  Matrix rows(DType::f32, which.end - which.begin, base.cols());
+  const MatrixView<float> out = rows.as<float>();
+  read_in_pieces(out.rows, read_pieces(rows.bytes(), threads), [&](std::int64_t, io::Range piece) {
+    const MatrixView<float> own = out.slice(piece.begin, piece.end);
+    read_spans(base, sample, {which.begin + piece.begin, which.begin + piece.end}, own);
+    if (metric == Metric::cosine) to_unit_length(own);
+  });
   return rows;
 }
 

@@ -31,8 +31,9 @@ class TrainingSample {
 
 /// Reads the sample's rows `which` as float32, of length 1 where metric is cosine; stretches of the file that
 /// hold none are skipped. @return which.end - which.begin x d
+/// @param threads  that read, where there is enough for them
 /// @throws Error{data} naming file and row of a value that is not finite
-Matrix read_sample(const io::VectorSource& base, const TrainingSample& sample, io::Range which,
-                   Metric metric);
+Matrix read_sample(const io::VectorSource& base, const TrainingSample& sample, io::Range which, Metric metric,
+                   int threads);
 
 }  // namespace mpishards::rank
