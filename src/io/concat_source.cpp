@@ -29,6 +29,9 @@ class ConcatSource final : public VectorSource {
   std::string layout() const override {
     return std::to_string(parts_.size()) + " files, first " + first().layout();
   }
+  bool is_read_in_parallel() const override {
+    return std::ranges::all_of(parts_, [](const auto& part) { return part->is_read_in_parallel(); });
+  }
   bool has_ids() const override { return first().has_ids(); }
   std::string ids_problem() const override {
     for (const auto& part : parts_)

@@ -284,6 +284,7 @@ class Hdf5Source final : public VectorSource {
   const std::string& name() const override { return name_; }
   std::string_view format() const override { return "hdf5"; }
   std::string layout() const override { return storage_.words; }
+  bool is_read_in_parallel() const override { return direct_ != nullptr; }
 
   void read_rows(std::int64_t begin, std::int64_t end, std::byte* out) const override {
     if (direct_) return direct_->read_rows(begin, end, out);

@@ -23,8 +23,7 @@ struct StoredElement {
 /// Rows of vectors (or of ids) in a file: rows x cols of one dtype, read by ranges of rows.
 ///
 /// Header and file size are checked against each other when the source is opened, so a later read fails only
-/// if the file changes or the device fails. Reading is thread safe: one thread may prefetch while another
-/// reads.
+/// if the file changes or the device fails. Any number of threads may read at once, into memory of their own.
 class VectorSource {
  public:
   virtual ~VectorSource() = default;
@@ -47,6 +46,10 @@ class VectorSource {
   /// @pre 0 <= begin <= end <= rows()
   /// @throws Error{io|data} naming the file and the rows
   virtual void read_rows(std::int64_t begin, std::int64_t end, std::byte* out) const = 0;
+
+  /// False where readers wait for each other, or unpack the same bytes once each: then one is as quick as
+  /// many.
+  virtual bool is_read_in_parallel() const { return true; }
 
   /// True where the file carries ids of its own (an HDF5 data set `ids` beside the vectors, one per row).
   virtual bool has_ids() const { return false; }

@@ -12,8 +12,8 @@ namespace mpishards::io {
 
 namespace {
 
-constexpr std::int64_t kPrefixBytes = 4;  // int32 d before every row
-constexpr std::int64_t kBlockBytes = std::int64_t{4} << 20;
+constexpr std::int64_t kPrefixBytes = 4;                       // int32 d before every row
+constexpr std::int64_t kBlockBytes = std::int64_t{512} << 10;  // for each thread that reads
 /// How many rows are looked at to say which one breaks the file's shape.
 constexpr std::int64_t kMaxDiagnosedRows = 1 << 20;
 

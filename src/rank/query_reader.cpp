@@ -6,15 +6,16 @@
 #include "core/convert.hpp"
 #include "core/error.hpp"
 #include "core/timer.hpp"
+#include "rank/read_pieces.hpp"
 #include "rank/stored_rows.hpp"
 
 namespace mpishards::rank {
 
-QueryBatch QueryReader::read(io::Range rows) const {
+QueryBatch QueryReader::read(io::Range rows, int threads) const {
   const double start = steady_seconds();
   QueryBatch batch;
   batch.range = rows;
-  StoredRows stored = read_stored_rows(source_, rows, threads_);
+  StoredRows stored = read_stored_rows(source_, rows, threads);
   batch.bytes_read = static_cast<std::int64_t>(stored.rows.bytes());
   batch.read_seconds = steady_seconds() - start;
   batch.content_hash = stored.content_hash;
@@ -29,12 +30,13 @@ QueryBatch QueryReader::read(io::Range rows) const {
 
 void QueryReader::prefetch(io::Range rows) {
   prefetched_ = rows;
-  next_ = std::async(std::launch::async, [this, rows] { return read(rows); });
+  next_ =
+      std::async(std::launch::async, [this, rows] { return read(rows, threads_beside_search(threads_)); });
 }
 
 QueryBatch QueryReader::take(io::Range rows) {
   if (next_.valid() && prefetched_ == rows) return next_.get();
-  return read(rows);
+  return read(rows, threads_);
 }
 
 Matrix read_queries_everywhere(QueryReader* reader, const std::vector<std::int64_t>& rows, std::int64_t d,

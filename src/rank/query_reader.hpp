@@ -35,7 +35,7 @@ class QueryReader {
   QueryBatch take(io::Range rows);
 
  private:
-  QueryBatch read(io::Range rows) const;
+  QueryBatch read(io::Range rows, int threads) const;
 
   const io::VectorSource& source_;
   int threads_;

@@ -13,6 +13,7 @@
 #include "rank/candidate_ranker.hpp"
 #include "rank/coded_recall.hpp"
 #include "rank/copy_rows.hpp"
+#include "rank/freed_rows.hpp"
 #include "rank/host_info.hpp"
 #include "rank/index_check.hpp"
 #include "rank/job_engine.hpp"
@@ -264,6 +265,7 @@ double median(std::vector<double> values) {
 }
 
 void run_recall_curve(const CurveTask& task, const comm::Communicator& comm, const CurveObserver& observer) {
+  return_freed_rows();
   CurveSweep(task, comm, observer).run();
 }
 

@@ -8,6 +8,7 @@
 #include "core/convert.hpp"
 #include "core/timer.hpp"
 #include "rank/finite_rows.hpp"
+#include "rank/read_pieces.hpp"
 #include "rank/row_hash.hpp"
 #include "rank/stored_rows.hpp"
 
@@ -67,13 +68,13 @@ std::vector<std::int64_t> keep_finite_rows(Matrix& vectors, std::int64_t first_b
 
 }  // namespace
 
-Shard ShardLoader::load(io::Range rows) const {
+Shard ShardLoader::load(io::Range rows, int threads) const {
   const double start = steady_seconds();
   Shard shard;
   shard.rows = rows;
   const std::int64_t count = rows.end - rows.begin;
   HeldRows held =
-      base_.dtype() == DType::f64 ? read_narrowed(base_, rows) : read_as_stored(base_, rows, threads_);
+      base_.dtype() == DType::f64 ? read_narrowed(base_, rows) : read_as_stored(base_, rows, threads);
   if (with_ids_) {
     shard.ids.resize(static_cast<std::size_t>(count));
     base_.read_ids(rows.begin, rows.end, shard.ids);
@@ -96,7 +97,8 @@ Shard ShardLoader::load(io::Range rows) const {
 }
 
 void ShardLoader::prefetch(io::Range rows) {
-  next_ = std::async(std::launch::async, [this, rows] { return load(rows); });
+  next_ =
+      std::async(std::launch::async, [this, rows] { return load(rows, threads_beside_search(threads_)); });
 }
 
 }  // namespace mpishards::rank

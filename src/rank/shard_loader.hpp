@@ -30,7 +30,7 @@ struct Shard {
 class ShardLoader {
  public:
   /// @param base  must outlive the loader
-  /// @param threads  that read, where rows are many
+  /// @param threads  that read, where rows are many; of float64 one
   /// @param with_ids  else the file's own ids are not read
   ShardLoader(const io::VectorSource& base, bool drop_nonfinite, int threads, bool with_ids = true)
       : base_(base),
@@ -39,14 +39,17 @@ class ShardLoader {
         with_ids_(with_ids && base.has_ids()) {}
 
   /// Reads now. @throws Error{data} naming file and row of a value that is not finite; Error{io}
-  Shard load(io::Range rows) const;
+  Shard load(io::Range rows) const { return load(rows, threads_); }
 
-  /// Starts to read in the background. @pre nothing was prefetched that was not taken
+  /// Starts to read in the background, by a part of the threads. @pre nothing was prefetched that was not
+  /// taken
   void prefetch(io::Range rows);
   /// Waits for what was prefetched. @throws what load would
   Shard take() { return next_.get(); }
 
  private:
+  Shard load(io::Range rows, int threads) const;
+
   const io::VectorSource& base_;
   bool drop_nonfinite_;
   int threads_;

@@ -18,7 +18,7 @@ StoredRows read_stored_rows(const io::VectorSource& source, io::Range rows, int 
     std::uint64_t hash = 0;
     std::optional<std::int64_t> bad_row;
   };
-  std::vector<Seen> seen(static_cast<std::size_t>(read_pieces(stored.rows.bytes(), threads)));
+  std::vector<Seen> seen(static_cast<std::size_t>(read_pieces(source, stored.rows.bytes(), threads)));
   read_in_pieces(all.rows, std::ssize(seen), [&](std::int64_t number, io::Range piece) {
     const TypedView view{all.dtype, all.row(piece.begin), piece.end - piece.begin, all.cols};
     source.read_rows(rows.begin + piece.begin, rows.begin + piece.end, out + (view.data - all.data));

@@ -81,7 +81,7 @@ Matrix read_sample(const io::VectorSource& base, const TrainingSample& sample, i
                    int threads) {
   Matrix rows(DType::f32, which.end - which.begin, base.cols());
   const MatrixView<float> out = rows.as<float>();
-  read_in_pieces(out.rows, read_pieces(rows.bytes(), threads), [&](std::int64_t, io::Range piece) {
+  read_in_pieces(out.rows, read_pieces(base, rows.bytes(), threads), [&](std::int64_t, io::Range piece) {
     const MatrixView<float> own = out.slice(piece.begin, piece.end);
     read_spans(base, sample, {which.begin + piece.begin, which.begin + piece.end}, own);
     if (metric == Metric::cosine) to_unit_length(own);

@@ -6,6 +6,7 @@
 #include "core/error.hpp"
 #include "io/vector_source.hpp"
 #include "rank/host_info.hpp"
+#include "rank/read_pieces.hpp"
 #include "rank/shard_map.hpp"
 
 namespace mpishards::serve {
@@ -71,7 +72,9 @@ CollectionPart::CollectionPart(const CollectionSpec& spec, const rank::SearchEng
   has_ids_ = base->has_ids();
   const io::Range rows = rank::ShardMap({0, file_rows_}, comm.size()).shard(comm.rank());
   check_memory(*base, rows, config);
-  shard_ = rank::ShardLoader(*base, spec.drop_nonfinite, config.options.threads).load(rows);
+  // Requests may go on meanwhile.
+  const int threads = rank::threads_beside_search(config.options.threads);
+  shard_ = rank::ShardLoader(*base, spec.drop_nonfinite, threads).load(rows);
   for (std::size_t row = 0; row < shard_.ids.size(); ++row)
     by_id_.emplace_back(shard_.ids[row], static_cast<std::int64_t>(row));
   std::ranges::sort(by_id_);

@@ -95,6 +95,7 @@ TEST(RealData, packed_chunks_read_alike_by_any_ranges) {
   REQUIRE_DATA(h5);
   const auto source = open_source({h5, "train"});
   EXPECT_EQ(source->layout(), "chunked 256x784, deflate");
+  EXPECT_FALSE(source->is_read_in_parallel());
   EXPECT_EQ(source->rows(), 60000);
   const std::vector<std::uint8_t> whole = read_all<std::uint8_t>(*source, 0, 20000);
   std::vector<std::uint8_t> pieces;
@@ -281,6 +282,7 @@ TEST(Concatenate, is_the_files_row_after_row) {
   add_hdf5_dataset(folder / "b.h5", float_plan(1, 2), values.data() + 8);
   add_hdf5_dataset(folder / "c.h5", float_plan(5, 2), values.data() + 10);
   const auto source = open_sources({{folder / "a.h5", ""}, {folder / "b.h5", ""}, {folder / "c.h5", ""}});
+  EXPECT_TRUE(source->is_read_in_parallel());
   ASSERT_EQ(source->rows(), 10);
   for (std::int64_t begin = 0; begin <= 10; ++begin)
     for (std::int64_t end = begin; end <= 10; ++end)

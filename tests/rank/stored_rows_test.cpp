@@ -2,57 +2,16 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cstring>
-#include <limits>
-#include <mutex>
-#include <string>
 #include <vector>
 
 #include "core/error.hpp"
 #include "rank/row_hash.hpp"
+#include "support/numbered_rows.hpp"
 
 namespace mpishards::rank {
 namespace {
 
-constexpr std::int64_t kPieceBytes = std::int64_t{16} << 20;
-
-/// float32 rows whose first value is their number; notes what is read.
-class NumberedRows final : public io::VectorSource {
- public:
-  static constexpr std::int64_t kCols = 1024;
-  static constexpr std::int64_t kRowsOfPiece = kPieceBytes / (kCols * 4);
-
-  std::int64_t rows() const override { return 10 * kRowsOfPiece; }
-  std::int64_t cols() const override { return kCols; }
-  DType dtype() const override { return DType::f32; }
-  const std::string& name() const override { return name_; }
-  std::string_view format() const override { return "test"; }
-  void read_rows(std::int64_t begin, std::int64_t end, std::byte* out) const override {
-    if (begin <= unreadable && unreadable < end) throw Error(ErrorKind::io, "row is gone");
-    auto* const values = reinterpret_cast<float*>(out);
-    std::fill_n(values, (end - begin) * kCols, 1.0F);
-    for (std::int64_t row = begin; row < end; ++row) values[(row - begin) * kCols] = static_cast<float>(row);
-    for (const std::int64_t bad : nonfinite)
-      if (begin <= bad && bad < end)
-        values[(bad - begin) * kCols + kCols - 1] = std::numeric_limits<float>::infinity();
-    const std::lock_guard lock(mutex_);
-    reads_.push_back({begin, end});
-  }
-  std::vector<io::Range> reads() const {
-    std::vector<io::Range> sorted = reads_;
-    std::ranges::sort(sorted, {}, &io::Range::begin);
-    return sorted;
-  }
-
-  std::int64_t unreadable = -1;
-  std::vector<std::int64_t> nonfinite;
-
- private:
-  std::string name_ = "numbered";
-  mutable std::mutex mutex_;
-  mutable std::vector<io::Range> reads_;
-};
+using test::NumberedRows;
 
 TEST(StoredRows, pieces_are_the_rows_one_after_the_other) {
   const NumberedRows source;
@@ -75,6 +34,13 @@ TEST(StoredRows, few_rows_are_one_piece) {
   read_stored_rows(source, {0, 2 * NumberedRows::kRowsOfPiece - 1}, 8);
   EXPECT_EQ(std::ssize(source.reads()), 1);
   EXPECT_EQ(read_stored_rows(source, {3, 3}, 8).rows.rows(), 0);
+}
+
+TEST(StoredRows, of_a_source_that_gains_nothing_are_one_piece) {
+  NumberedRows source;
+  source.is_parallel = false;
+  read_stored_rows(source, {0, 3 * NumberedRows::kRowsOfPiece}, 3);
+  EXPECT_EQ(std::ssize(source.reads()), 1);
 }
 
 TEST(StoredRows, hash_is_that_of_one_thread) {

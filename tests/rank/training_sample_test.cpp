@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "core/error.hpp"
 #include "rank/index_spec.hpp"
 #include "support/expect_error.hpp"
+#include "support/numbered_rows.hpp"
 
 namespace mpishards::rank {
 namespace {
@@ -35,6 +37,50 @@ TEST(TrainingSample, of_very_many_rows_stays_within_them) {
   EXPECT_GE(sample.row(0), 0);
   EXPECT_LT(sample.row(0), sample.row(1));
   EXPECT_LT(sample.row(sample.count() - 1), rows);
+}
+
+/// The numbers of the rows that are read, by so many threads.
+std::vector<float> numbers_read(const test::NumberedRows& source, const TrainingSample& sample,
+                                io::Range which, int threads) {
+  const Matrix rows = read_sample(source, sample, which, Metric::l2, threads);
+  std::vector<float> numbers;
+  for (std::int64_t i = 0; i < rows.rows(); ++i) {
+    numbers.push_back(*rows.view().as<float>().row(i));
+    EXPECT_EQ(rows.view().as<float>().row(i)[source.cols() - 1], 1.0F);
+  }
+  return numbers;
+}
+
+TEST(ReadSample, several_threads_read_the_rows_that_were_drawn) {
+  constexpr std::int64_t kPiece = test::NumberedRows::kRowsOfPiece;
+  const test::NumberedRows source;
+  for (const std::int64_t count : {source.rows(), 3 * kPiece}) {
+    const TrainingSample sample(source.rows(), count);
+    const io::Range which{5, 3 * kPiece};
+    std::vector<float> wanted;
+    for (std::int64_t i = which.begin; i < which.end; ++i)
+      wanted.push_back(static_cast<float>(sample.row(i)));
+    EXPECT_EQ(numbers_read(source, sample, which, 4), wanted);
+    EXPECT_EQ(numbers_read(source, sample, which, 1), wanted);
+  }
+}
+
+TEST(ReadSample, names_the_first_bad_row_of_all_threads) {
+  test::NumberedRows source;
+  const TrainingSample all(source.rows(), source.rows());
+  source.nonfinite = {2 * test::NumberedRows::kRowsOfPiece + 9, test::NumberedRows::kRowsOfPiece + 3};
+  for (const int threads : {1, 3})
+    test::expect_error(
+        ErrorKind::data,
+        [&] {
+          read_sample(source, all, {0, 3 * test::NumberedRows::kRowsOfPiece}, Metric::l2, threads);
+        },
+        "numbered row 4099 holds NaN");
+}
+
+TEST(ReadSample, of_no_rows_is_empty) {
+  const test::NumberedRows source;
+  EXPECT_EQ(read_sample(source, TrainingSample(source.rows(), 10), {4, 4}, Metric::l2, 4).rows(), 0);
 }
 
 TEST(IndexSpec, knows_its_types) {
