@@ -48,14 +48,6 @@ bool parent_has(const std::string& variable) {
   return false;
 }
 
-/// A lone process needs none of the services that Open MPI would start a daemon (orted) for: it begins sooner
-/// and leaves no child that a signal could miss. What the environment says of it already, counts.
-void start_without_daemon() {
-#ifdef OPEN_MPI
-  if (detect_launcher().name == "none") ::setenv("OMPI_MCA_ess_singleton_isolated", "true", 0);
-#endif
-}
-
 }  // namespace
 
 Launcher detect_launcher() {
@@ -78,7 +70,6 @@ void check_mpi(int code, const char* call, std::source_location at) {
 }
 
 Environment::Environment(int& argc, char**& argv) {
-  start_without_daemon();
   int provided = MPI_THREAD_SINGLE;
   check_mpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
   check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
