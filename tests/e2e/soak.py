@@ -49,17 +49,16 @@ class Soak:
         return subprocess.Popen([milvus_clients.python("newest"), milvus_clients.SCRIPTS / "soak.py", self.server.address,
                                  json.dumps(facts)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    def rest(self):
+    def rest(self, row, limit):
         """One search over HTTP, on a connection of its own."""
-        row = self.dice.randrange(QUERIES)
         connection = http.client.HTTPConnection(self.http, timeout=60)
-        body = {"collectionName": "points", "data": [self.queries[row].tolist()], "limit": 10}
+        body = {"collectionName": "points", "data": [self.queries[row].tolist()], "limit": limit}
         connection.request("POST", "/v2/vectordb/entities/search", json.dumps(body))
         hits = json.loads(connection.getresponse().read())["data"]
         connection.close()
         neighbors, distances = self.result_rows
-        assert [hit["id"] for hit in hits] == neighbors[row, :10].tolist()
-        assert [hit["distance"] for hit in hits] == distances[row, :10].tolist()
+        assert [hit["id"] for hit in hits] == neighbors[row, :limit].tolist()
+        assert [hit["distance"] for hit in hits] == distances[row, :limit].tolist()
         self.rest_requests += 1
 
     def send_garbage(self):
@@ -101,7 +100,7 @@ class Soak:
         turn = 0
         while time.monotonic() < until:
             begin = time.monotonic()
-            self.rest()
+            self.rest(self.dice.randrange(QUERIES), 10)
             self.send_garbage()
             if turn % 4 == 0:
                 self.vanish()
@@ -119,6 +118,7 @@ class Soak:
         try:
             self.disturb(time.monotonic() + seconds)
             texts = [process.communicate(timeout=180)[0] for process in (mixed, *tools)]
+            self.rest(0, K)  # the engine keeps the sample of its last search: it shall be the same whenever it is weighed
         finally:
             for process in (mixed, *tools):
                 process.kill()

@@ -198,6 +198,26 @@ TEST_P(Flat, streams_parts_through_one_index) {
   EXPECT_EQ(index->counters().distances, 12 * 3000);
 }
 
+TEST_P(Flat, keeps_its_sample_for_fewer_neighbors) {
+  constexpr std::int64_t kRows = 120'000;  // so many that k decides how many of them are sampled
+  const auto base = normal_vectors(kRows, 4, 35);
+  const auto queries = normal_vectors(2, 4, 36);
+  for (const std::string& isa : isa_names()) {
+    cpu::FlatOverrides overrides;
+    overrides.queries_worth_packing = 1;
+    const auto index = cpu::make_flat(GetParam(), {1, isa, 0}, overrides);
+    index->build(view_of(base, 4), {});
+    std::size_t first_bytes = 0;
+    for (const std::int64_t k : {600, 500, 600}) {
+      TopK found(2, k, GetParam());
+      index->search(queries_of(queries, 4), {}, found);
+      expect_answer(found, oracle::search(base, queries, 4, k, measure_of(GetParam())), isa);
+      if (first_bytes == 0) first_bytes = index->bytes();
+      EXPECT_EQ(index->bytes(), first_bytes) << isa << " k " << k;
+    }
+  }
+}
+
 TEST_P(Flat, certifies_ordinary_data_with_few_candidates) {
   const auto base = normal_vectors(20000, 32, 31);
   for (const std::string& isa : isa_names()) {

@@ -27,6 +27,8 @@ namespace {
 
 // Squared distances of rows with larger norms come near to what float32 holds.
 constexpr double kLargestDivided = 1e18;
+// A server's searches differ in k: a sample for more neighbors serves fewer, too, but takes longer to screen.
+constexpr std::int64_t kLargestSampleFactor = 4;
 
 class FlatIndex final : public Index {
  public:
@@ -56,6 +58,7 @@ class FlatIndex final : public Index {
   void pack(std::int64_t queries);
   /// Divides the rows into cells if searches are many enough to gain by it. @return true if it did
   bool divide();
+  /// Keeps the sample of an earlier search where it has enough rows, and not too many.
   void take_sample(std::int64_t rows);
   void reserve(const CpuSearchPlan& plan, const SearchShape& shape);
   /// @param order  of the queries: which row of the answer is whose; empty: as they came
@@ -152,8 +155,8 @@ CpuSearchPlan FlatIndex::plan(const SearchShape& shape) const {
 
 void FlatIndex::take_sample(std::int64_t rows) {
   const TypedView& base = context_.base.rows;
-  const bool is_kept = sample_.norms != nullptr && sample_.rows.rows == rows;
-  if (rows == 0 || is_kept) return;
+  const std::int64_t kept = sample_.norms == nullptr ? 0 : sample_.rows.rows;
+  if (rows == 0 || (rows <= kept && kept <= kLargestSampleFactor * rows)) return;
   const std::int64_t stride = base.rows / rows;
   if (sample_rows_.rows() != rows || sample_rows_.cols() != base.cols || sample_rows_.dtype() != base.dtype)
     sample_rows_ = Matrix(base.dtype, rows, base.cols);
