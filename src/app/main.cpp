@@ -14,6 +14,7 @@
 #include "comm/environment.hpp"
 #include "core/error.hpp"
 #include "core/version.hpp"
+#include "kernels/blas_info.hpp"
 
 namespace {
 
@@ -93,6 +94,7 @@ int run_under_mpi(const app::CommandRow& command, const app::Arguments& argument
 }  // namespace
 
 int main(int argc, char** argv) {
+  kernels::keep_blas_in_calling_thread();
   const std::vector<std::string> all(argv + 1, argv + argc);
   const bool asks_for_help = !all.empty() && (all[0] == "--help" || all[0] == "-h" || all[0] == "help");
   const bool of_command = asks_for_help && all[0] == "help" && all.size() > 1;  // mpishards help search

@@ -1,14 +1,12 @@
 #pragma once
 
-#include <sys/mman.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <new>
 #include <span>
 
+#include "core/bulk_memory.hpp"
 #include "core/types.hpp"
 
 namespace mpishards {
@@ -39,13 +37,13 @@ struct TypedView {
   }
 };
 
-/// Owning, 64-byte aligned, row-major matrix whose element type is known at run time. Not initialised.
+/// Owning row-major matrix whose element type is known at run time. Not initialised, see allocate_bulk.
 class Matrix {
  public:
   Matrix() = default;
   /// @throws std::bad_alloc
   Matrix(DType dtype, std::int64_t rows, std::int64_t cols)
-      : dtype_(dtype), rows_(rows), cols_(cols), data_(allocate(bytes())) {}
+      : dtype_(dtype), rows_(rows), cols_(cols), data_(allocate_bulk(bytes())) {}
 
   DType dtype() const { return dtype_; }
   std::int64_t rows() const { return rows_; }
@@ -67,23 +65,6 @@ class Matrix {
   struct Free {
     void operator()(std::byte* p) const { std::free(p); }
   };
-  static std::byte* allocate(std::size_t bytes) {
-    const std::size_t alignment = bytes < kLeastHugeBytes ? kCacheLine : kHugePage;
-    const std::size_t rounded = (bytes + alignment) / alignment * alignment;
-    void* p = std::aligned_alloc(alignment, rounded);
-    if (p == nullptr) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-    // Only whole pages, so that no more than the matrix becomes resident; where there are none, nothing is
-    // lost.
-    if (alignment == kHugePage) ::madvise(p, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-#endif
-    return static_cast<std::byte*>(p);
-  }
-
-  static constexpr std::size_t kCacheLine = 64;
-  static constexpr std::size_t kHugePage = std::size_t{1} << 21;
-  // From here on filling a fresh matrix takes longer than faulting its pages in one by one should.
-  static constexpr std::size_t kLeastHugeBytes = 4 * kHugePage;
 
   DType dtype_ = DType::f32;
   std::int64_t rows_ = 0;

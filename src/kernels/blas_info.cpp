@@ -11,4 +11,9 @@ std::string blas_description() {
   return config.find(core) == std::string::npos ? config + ", kernels for " + core : config;
 }
 
+void keep_blas_in_calling_thread() {
+  // After a fork even a call that changes nothing starts the threads.
+  if (openblas_get_num_threads() != 1) openblas_set_num_threads(1);
+}
+
 }  // namespace mpishards::kernels

@@ -12,6 +12,8 @@
 #include <immintrin.h>
 #endif
 
+#include "kernels/blas_info.hpp"
+
 namespace mpishards::kernels {
 
 namespace {
@@ -102,7 +104,7 @@ double measure_peak_flops(int threads, double seconds) {
 }
 
 double measure_product_flops(int threads, double seconds) {
-  openblas_set_num_threads(1);
+  keep_blas_in_calling_thread();
   return best_rate(threads, seconds, [] {
     return [a = std::vector<float>(std::size_t{kRows} * kDepth, 0.5F),
             b = std::vector<float>(std::size_t{kCols} * kDepth, 0.25F),

@@ -39,6 +39,11 @@ std::int64_t plane_candidate_room(std::int64_t k) {
   return k <= kManyNeighbors ? std::max<std::int64_t>(512, 12 * k) : candidate_room(k);
 }
 
+/// Of few rows no query has so many candidates that half of the room beyond k is theirs.
+std::int64_t enough_room(std::int64_t room, std::int64_t nb) {
+  return std::min(room, 2 * std::max<std::int64_t>(nb, 1));
+}
+
 /// Rows whose groups seed the thresholds: a 64th of the work, and two groups for each neighbor.
 std::int64_t plane_sample_rows(std::int64_t nb, std::int64_t k) {
   constexpr std::int64_t kMostRows = 16384;
@@ -68,7 +73,7 @@ CpuSearchPlan plan_cpu_search(const SearchShape& shape, const CpuLimits& limits)
   const std::int64_t k = clamp(shape.k, 1, std::max<std::int64_t>(shape.nb, 1));
   plan.has_plane = limits.may_pack && cpu::find_planned_isa(limits.isa).plane != nullptr &&
                    (limits.is_packed || shape.nq >= kQueriesWorthPacking);
-  plan.buffer_entries = plan.has_plane ? plane_candidate_room(k) : candidate_room(k);
+  plan.buffer_entries = enough_room(plan.has_plane ? plane_candidate_room(k) : candidate_room(k), shape.nb);
   const auto bytes_per_query = plan.buffer_entries * static_cast<std::int64_t>(sizeof(cpu::Candidate));
   const std::int64_t most = plan.has_plane ? plane_query_tile(shape.d) : kMaxQueryTile;
   const std::int64_t affordable = clamp(kBufferBytes / bytes_per_query, 1, most);
@@ -140,7 +145,8 @@ CpuSearchPlan plan_cpu_list_search(const ListSearchShape& shape, const CpuLimits
   CpuSearchPlan plan;
   plan.by_list = true;
   const SearchShape& rows = shape.rows;
-  plan.buffer_entries = candidate_room(clamp(rows.k, 1, std::max<std::int64_t>(rows.nb, 1)));
+  plan.buffer_entries =
+      enough_room(candidate_room(clamp(rows.k, 1, std::max<std::int64_t>(rows.nb, 1))), rows.nb);
   const auto bytes_per_query = plan.buffer_entries * static_cast<std::int64_t>(sizeof(cpu::Candidate));
   const std::int64_t affordable = std::max<std::int64_t>(kListBufferBytes / bytes_per_query, 1);
   const std::int64_t rounds = std::max<std::int64_t>(1, ceil_div(rows.nq, affordable * limits.threads));

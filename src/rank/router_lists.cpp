@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 
 #include "core/error.hpp"
 #include "rank/router.hpp"
@@ -25,6 +26,9 @@ class RouterLists : public Router {
       for (std::size_t rank = 0; rank < lists_of_rank_.size(); ++rank)
         if (std::ranges::any_of(probes.row(q), [&](std::int32_t list) { return holds(rank, list); }))
           routing.by_rank[rank].push_back(q);
+    const bool all_see_all = std::ranges::all_of(
+        routing.by_rank, [&](const auto& positions) { return std::ssize(positions) == queries.rows; });
+    if (all_see_all) return {};  // nothing is picked and copied then
     return routing;
   }
 

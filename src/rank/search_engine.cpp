@@ -78,21 +78,22 @@ RoutedBatch SearchEngine::scatter(Matrix batch, std::int64_t d) {
   const PhaseClock::Scope scope(clock_, Phase::scatter);
   Routing routing;
   ProbeTable probes;
+  const bool keeps_slice = has_codes() || config_.has_faiss;
   Matrix slice;
-  if (prober_ || config_.has_faiss) slice = scatter_slices(comm_, batch, d);
-  if (prober_) probes = probe_batch(slice, batch.rows());
+  if (keeps_slice || (prober_ && comm_.size() > 1)) slice = scatter_slices(comm_, batch, d);
+  if (prober_) probes = probe_batch((comm_.size() > 1 ? slice : batch).view().as<float>(), batch.rows());
   comm::agree(comm_, [&] {
     if (comm_.is_root()) routing = router_->route(batch.view().as<float>(), probes);
   });
   RoutedBatch routed = distribute(comm_, std::move(batch), std::move(probes), routing, d);
-  if (has_codes() || config_.has_faiss) routed.slice = std::move(slice);
+  if (keeps_slice) routed.slice = std::move(slice);
   return routed;
 }
 
 /// The frontend's probes of a batch: every rank finds those of its slice. On root; elsewhere nothing.
-ProbeTable SearchEngine::probe_batch(const Matrix& slice, std::int64_t batch_nq) {
+ProbeTable SearchEngine::probe_batch(MatrixView<const float> slice, std::int64_t batch_nq) {
   ProbeTable mine;
-  comm::agree(comm_, [&] { mine = prober_->probe(slice.view().as<float>(), nprobe_); });
+  comm::agree(comm_, [&] { mine = prober_->probe(slice, nprobe_); });
   ProbeTable all{nprobe_, {}};
   all.lists.resize(static_cast<std::size_t>(batch_nq * nprobe_));
   std::vector<std::int64_t> counts = comm_.all_gather(std::ssize(mine.lists));

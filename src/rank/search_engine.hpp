@@ -93,7 +93,7 @@ class SearchEngine {
                         std::span<const float> bound, TopK& out);
   TopK search_shard(const RoutedBatch& batch, std::span<const float> bound, std::int64_t k);
 
-  ProbeTable probe_batch(const Matrix& slice, std::int64_t batch_nq);
+  ProbeTable probe_batch(MatrixView<const float> slice, std::int64_t batch_nq);
   bool has_codes() const { return config_.lists != nullptr && config_.lists->codec; }
   std::unique_ptr<kernels::Index> make_index_of(const SearchEngineConfig& config);
 

@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -44,17 +43,6 @@ TEST(MatrixTest, is_aligned_and_has_room_for_its_elements) {
       EXPECT_EQ(matrix.view().rows, rows);
       EXPECT_EQ(matrix.view().dtype, dtype);
     }
-}
-
-TEST(MatrixTest, large_ones_begin_with_a_huge_page_and_end_anywhere) {
-  constexpr std::int64_t kHugePage = std::int64_t{1} << 21;
-  for (const std::int64_t bytes : {4 * kHugePage - 1, 4 * kHugePage, 5 * kHugePage + 3, 6 * kHugePage - 1}) {
-    Matrix matrix(DType::u8, 1, bytes);
-    const std::int64_t alignment = bytes < 4 * kHugePage ? 64 : kHugePage;
-    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(matrix.data()) % static_cast<std::uintptr_t>(alignment), 0u);
-    std::fill_n(matrix.data(), bytes, std::byte{7});
-    EXPECT_EQ(matrix.data()[bytes - 1], std::byte{7});
-  }
 }
 
 TEST(MatrixTest, shrinking_keeps_the_first_rows_in_place) {

@@ -40,6 +40,15 @@ TEST(SearchPlan, bounds_buffers_for_large_k) {
   EXPECT_LE(plan.scratch_bytes, std::int64_t{2} << 30);
 }
 
+TEST(SearchPlan, few_rows_need_little_room) {
+  for (const std::string isa : {"avx2", "amx"}) {
+    EXPECT_EQ(plan_cpu_search({64, 10'000, 128, 9, DType::f32}, {2, isa}).buffer_entries, 128) << isa;
+    EXPECT_EQ(plan_cpu_search({1, 10'000, 128, 9, DType::f32}, {2, isa}).buffer_entries, 2) << isa;
+    EXPECT_GE(plan_cpu_search({0, 10'000, 128, 9, DType::f32}, {2, isa}).buffer_entries, 1) << isa;
+  }
+  EXPECT_EQ(plan_cpu_list_search({{30, 1000, 128, 10, DType::f32}, 4, 2}, {2, "avx2"}).buffer_entries, 60);
+}
+
 TEST(SearchPlan, shares_the_base_for_few_queries_only) {
   EXPECT_TRUE(plan_cpu_search({1'000'000, 1, 128, 10, DType::f32}, {4, "auto"}).split_base);
   EXPECT_FALSE(plan_cpu_search({1'000'000, 10'000, 128, 10, DType::f32}, {4, "auto"}).split_base);

@@ -98,6 +98,24 @@ TEST(Distribute, probes_go_with_their_queries_to_the_ranks_that_hold_the_lists) 
   }
 }
 
+TEST(Distribute, queries_that_all_ranks_must_see_are_not_picked_one_by_one) {
+  const auto comm = comm::Communicator::world();
+  RouterContext context{.n_ranks = comm.size(), .lists_of_rank = {}};
+  ProbeTable probes{comm.size(), {}};
+  for (int rank = 0; rank < comm.size(); ++rank) context.lists_of_rank.push_back({rank, rank + 1});
+  for (int query = 0; query < 5; ++query)
+    for (int rank = 0; rank < comm.size(); ++rank) probes.lists.push_back(rank);
+  const auto router = make_router("lists", context);
+  const Matrix batch = numbered_batch(5);
+  const Routing all = router->route(batch.view().as<float>(), probes);
+  EXPECT_TRUE(all.all);
+  EXPECT_TRUE(all.by_rank.empty());
+  probes.lists.back() = comm.size();  // a list of no rank: the last one need not see the last query
+  const Routing most = router->route(batch.view().as<float>(), probes);
+  ASSERT_FALSE(most.all);
+  EXPECT_EQ(std::ssize(most.by_rank.back()), 4);
+}
+
 TEST(Distribute, the_router_by_lists_needs_lists) {
   EXPECT_THROW(make_router("lists", {}), Error);
   EXPECT_THROW(make_router("some", {}), Error);

@@ -6,8 +6,6 @@
 #include <limits>
 #include <numeric>
 
-#include "kernels/cpu/scratch.hpp"
-
 namespace mpishards::kernels::cpu {
 namespace {
 

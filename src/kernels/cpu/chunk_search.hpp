@@ -13,6 +13,7 @@
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/plane_queries.hpp"
 #include "kernels/cpu/row_plane.hpp"
+#include "kernels/cpu/scratch.hpp"
 #include "kernels/cpu/screen.hpp"
 #include "kernels/cpu/tile_screen.hpp"
 #include "kernels/index.hpp"
@@ -158,7 +159,7 @@ class ChunkSearch final : private CandidateSink {
   const RowSet* tile_set_ = nullptr;  // of the tile being screened
   std::int64_t tile_begin_ = 0;       // in its set
 
-  std::vector<Candidate> candidates_;
+  BulkVector<Candidate> candidates_;
   std::vector<float> lowers_;
   TileScreen screen_;
   PlaneQueries plane_queries_;
@@ -179,7 +180,7 @@ class ChunkSearch final : private CandidateSink {
   std::vector<char> widened_;
   std::int64_t n_selected_ = 0;
   std::vector<std::int32_t> selected_;  // slot -> query
-  std::vector<float> selected_rows_;    // gathered, where not all are selected
+  BulkVector<float> selected_rows_;     // gathered, where not all are selected
   std::vector<double> errors_;          // one a slot, of the tile being screened
   std::vector<float> thresholds_;       // one a slot, of the tile being screened
   std::vector<Exact> exact_;

@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "core/convert.hpp"
-#include "kernels/cpu/scratch.hpp"
 #include "kernels/distance.hpp"
 
 namespace mpishards::kernels::cpu {
@@ -49,7 +47,7 @@ void ExactDistances::begin(Metric metric, const Isa& isa, MatrixView<const float
   for (std::int64_t q = 0; q < queries.rows; ++q) {
     const float* const row = queries.row(q);
     const bool fits = std::all_of(row, row + queries.cols, [low](float value) {
-      return value >= low && value <= low + 255 && value == std::trunc(value);
+      return value >= low && value <= low + 255 && value == static_cast<float>(static_cast<int>(value));
     });
     has_bytes_[static_cast<std::size_t>(q)] = fits ? 1 : 0;
     if (!fits) continue;

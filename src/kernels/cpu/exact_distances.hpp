@@ -8,6 +8,7 @@
 #include "core/matrix_view.hpp"
 #include "core/metric.hpp"
 #include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/scratch.hpp"
 
 namespace mpishards::kernels::cpu {
 
@@ -42,7 +43,7 @@ class ExactDistances {
   std::vector<double> query_squares_;
   std::vector<float> row_floats_;
   const Isa::ByteSums* sums_ = nullptr;
-  std::vector<std::byte> query_bytes_;
+  BulkVector<std::byte> query_bytes_;
   std::vector<char> has_bytes_;  // one a query
 };
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "kernels/cpu/scratch.hpp"
 #include "kernels/search_calls.hpp"
 
 namespace mpishards::kernels::cpu {

@@ -8,6 +8,7 @@
 #include "core/matrix_view.hpp"
 #include "core/topk.hpp"
 #include "kernels/cpu/chunk_search.hpp"
+#include "kernels/cpu/scratch.hpp"
 #include "kernels/index.hpp"
 #include "kernels/search_plan.hpp"
 
@@ -113,12 +114,12 @@ class ListSearch {
   std::int64_t k_ = 0;
   ChunkSearch search_;
   TopK answers_;
-  std::vector<float> queries_;
+  BulkVector<float> queries_;
   std::vector<float> bound_;
   ProbeWalk walk_;
   // Group g < n_lists: queries whose nearest list is g; group n_lists + g: others that look into g.
   std::vector<std::int64_t> group_ends_;
-  std::vector<std::int32_t> members_;  // places in the chunk, group by group
+  BulkVector<std::int32_t> members_;  // places in the chunk, group by group
 };
 
 }  // namespace mpishards::kernels::cpu

@@ -2,13 +2,17 @@
 
 #include <cblas.h>
 
+#include "kernels/blas_info.hpp"
+
 namespace mpishards::kernels::cpu {
 
 /// OpenBLAS computes in the calling thread while this lives: the engine's own threads are outside of it.
 class OneBlasThread {
  public:
-  OneBlasThread() : before_(openblas_get_num_threads()) { openblas_set_num_threads(1); }
-  ~OneBlasThread() { openblas_set_num_threads(before_); }
+  OneBlasThread() : before_(openblas_get_num_threads()) { keep_blas_in_calling_thread(); }
+  ~OneBlasThread() {
+    if (before_ != 1) openblas_set_num_threads(before_);
+  }
   OneBlasThread(const OneBlasThread&) = delete;
   OneBlasThread& operator=(const OneBlasThread&) = delete;
 

@@ -18,9 +18,7 @@ void TileScreen::reserve(std::int64_t query_tile, std::int64_t base_tile, std::i
                          bool with_places, const Isa& isa) {
   packed_queries_.reserve(isa.screen.packed_query_floats(query_tile, d));
   scratch_.reserve(isa.screen.scratch_floats(query_tile, base_tile, d));
-  const auto floats = static_cast<std::size_t>(copied_floats(base_tile, d, dtype, with_places));
-  if (floats > tile_floats_.capacity()) std::vector<float>().swap(tile_floats_);  // no copy of old scratch
-  tile_floats_.resize(floats);
+  tile_floats_.reserve(copied_floats(base_tile, d, dtype, with_places));
   set_size(place_norms_, with_places ? base_tile : 0);
 }
 
@@ -33,7 +31,7 @@ std::int64_t TileScreen::bytes_for(std::int64_t query_tile, std::int64_t base_ti
 }
 
 std::size_t TileScreen::bytes() const {
-  return packed_queries_.bytes() + scratch_.bytes() + bytes_of(tile_floats_) + bytes_of(place_norms_);
+  return packed_queries_.bytes() + scratch_.bytes() + tile_floats_.bytes() + bytes_of(place_norms_);
 }
 
 void TileScreen::begin(const Isa& isa, MatrixView<const float> queries) {

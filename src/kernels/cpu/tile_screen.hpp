@@ -12,7 +12,7 @@
 
 namespace mpishards::kernels::cpu {
 
-/// Scratch memory on whole cache lines; only grows.
+/// Scratch memory on whole cache lines; only grows. Not initialised, see allocate_bulk.
 class AlignedFloats {
  public:
   void reserve(std::int64_t count) {
@@ -65,7 +65,7 @@ class TileScreen {
   MatrixView<const float> queries_;
   AlignedFloats packed_queries_;
   AlignedFloats scratch_;
-  std::vector<float> tile_floats_;  // base rows of other types, or at places
+  AlignedFloats tile_floats_;       // base rows of other types, or at places
   std::vector<float> place_norms_;  // scale or bias of rows at places
 };
 
