@@ -6,6 +6,10 @@
 #include <limits>
 #include <string>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "core/error.hpp"
 #include "core/half.hpp"
 
@@ -90,6 +94,29 @@ void store_double(DType dtype, std::byte* out, std::int64_t i, double value) {
   }
 }
 
+void halves_to_floats(const std::byte* in, std::int64_t count, float* out) {
+  for (std::int64_t i = 0; i < count; ++i) out[i] = half_to_float(load<std::uint16_t>(in, i));
+}
+
+using HalvesToFloats = void (*)(const std::byte*, std::int64_t, float*);
+#if defined(__x86_64__)
+// The same floats (of NaN another NaN) by the CPU's own conversion, in a tenth of the time.
+[[gnu::target("avx,f16c")]] void halves_to_floats_f16c(const std::byte* in, std::int64_t count, float* out) {
+  constexpr std::int64_t kLanes = 8;
+  const std::int64_t whole = count / kLanes * kLanes;
+  for (std::int64_t i = 0; i < whole; i += kLanes)
+    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(
+                                  reinterpret_cast<const __m128i*>(in + 2 * static_cast<std::size_t>(i)))));
+  halves_to_floats(in + 2 * static_cast<std::size_t>(whole), count - whole, out + whole);
+}
+
+const HalvesToFloats widest_halves_to_floats = __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c")
+                                                   ? halves_to_floats_f16c
+                                                   : halves_to_floats;
+#else
+const HalvesToFloats widest_halves_to_floats = halves_to_floats;
+#endif
+
 bool all_fit_float32(const double* values, std::int64_t count) {
   bool finite = true;
   for (std::int64_t i = 0; i < count; ++i)
@@ -130,7 +157,7 @@ void to_float32(DType dtype, const std::byte* in, std::int64_t count, float* out
       std::memcpy(out, in, n * sizeof(float));
       return;
     case DType::f16:
-      for (std::int64_t i = 0; i < count; ++i) out[i] = half_to_float(load<std::uint16_t>(in, i));
+      widest_halves_to_floats(in, count, out);
       return;
     case DType::bf16:
       for (std::int64_t i = 0; i < count; ++i) out[i] = bfloat16_to_float(load<std::uint16_t>(in, i));

@@ -88,6 +88,37 @@ TEST(Convert, to_float32_takes_all_values_of_the_8_bit_types) {
   }
 }
 
+TEST(Convert, to_float32_takes_all_halves_at_every_place) {
+  constexpr std::int64_t kCount = 1 << 16;
+  std::vector<std::byte> bytes(1 + 2 * kCount);  // one more, so that halves are unaligned
+  for (std::uint32_t half = 0; half < kCount; ++half) {
+    const auto bits = static_cast<std::uint16_t>(half);
+    std::memcpy(bytes.data() + 1 + 2 * half, &bits, sizeof(bits));
+  }
+  for (const std::int64_t first : {0, 1, 3, 6}) {
+    const std::int64_t count = kCount - first;
+    std::vector<float> floats(static_cast<std::size_t>(count) + 1, -1.0f);
+    to_float32(DType::f16, bytes.data() + 1 + 2 * first, count, floats.data());
+    for (std::int64_t i = 0; i < count; ++i) {
+      // The value as IEEE 754 defines it, by powers of two.
+      const auto bits = static_cast<std::uint32_t>(first + i);
+      const int exponent = static_cast<int>(bits >> 10 & 31u);
+      const int fraction = static_cast<int>(bits & 1023u);
+      const float magnitude = exponent == 31 ? (fraction == 0 ? HUGE_VALF : std::nanf(""))
+                              : exponent == 0
+                                  ? std::ldexp(static_cast<float>(fraction), -24)
+                                  : std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
+      const float found = floats[static_cast<std::size_t>(i)];
+      ASSERT_EQ(std::signbit(found), bits >> 15 != 0) << bits;
+      if (std::isnan(magnitude))
+        ASSERT_TRUE(std::isnan(found)) << bits;
+      else
+        ASSERT_EQ(std::abs(found), magnitude) << bits;
+    }
+    EXPECT_EQ(floats.back(), -1.0f);  // nothing is written beyond
+  }
+}
+
 TEST(Convert, to_float32_narrows_doubles_to_nearest_even) {
   // 1 + 2^-24 is halfway between 1 and the next float; 1 + 3 * 2^-24 halfway to an even neighbour above.
   const std::vector<double> values = {1 + 0x1p-24, 1 + 3 * 0x1p-24, 1 + 0x1p-24 + 0x1p-50, 0.1};
