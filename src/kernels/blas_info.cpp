@@ -12,8 +12,10 @@ std::string blas_description() {
 }
 
 void keep_blas_in_calling_thread() {
-  // After a fork even a call that changes nothing starts the threads.
-  if (openblas_get_num_threads() != 1) openblas_set_num_threads(1);
+  // After a fork even a call that changes nothing starts the threads. With OpenMP's threads there is a number
+  // for each calling thread.
+  if (openblas_get_num_threads() != 1 || openblas_get_parallel() == OPENBLAS_OPENMP)
+    openblas_set_num_threads(1);
 }
 
 }  // namespace mpishards::kernels

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -88,32 +89,34 @@ TEST(Convert, to_float32_takes_all_values_of_the_8_bit_types) {
   }
 }
 
-TEST(Convert, to_float32_takes_all_halves_at_every_place) {
+/// The value as IEEE 754 defines it, by powers of two.
+float value_of_half(std::uint32_t bits) {
+  const int exponent = static_cast<int>(bits >> 10 & 31u);
+  const int fraction = static_cast<int>(bits & 1023u);
+  const float sign = bits >> 15 != 0 ? -1.0f : 1.0f;
+  if (exponent == 31) return std::copysign(fraction == 0 ? HUGE_VALF : std::nanf(""), sign);
+  if (exponent == 0) return std::copysign(std::ldexp(static_cast<float>(fraction), -24), sign);
+  return std::copysign(std::ldexp(static_cast<float>(1024 + fraction), exponent - 25), sign);
+}
+
+TEST(Convert, to_float32_takes_all_halves_in_pieces_of_any_length) {
   constexpr std::int64_t kCount = 1 << 16;
   std::vector<std::byte> bytes(1 + 2 * kCount);  // one more, so that halves are unaligned
-  for (std::uint32_t half = 0; half < kCount; ++half) {
+  for (std::int64_t half = 0; half < kCount; ++half) {
     const auto bits = static_cast<std::uint16_t>(half);
     std::memcpy(bytes.data() + 1 + 2 * half, &bits, sizeof(bits));
   }
-  for (const std::int64_t first : {0, 1, 3, 6}) {
-    const std::int64_t count = kCount - first;
-    std::vector<float> floats(static_cast<std::size_t>(count) + 1, -1.0f);
-    to_float32(DType::f16, bytes.data() + 1 + 2 * first, count, floats.data());
-    for (std::int64_t i = 0; i < count; ++i) {
-      // The value as IEEE 754 defines it, by powers of two.
-      const auto bits = static_cast<std::uint32_t>(first + i);
-      const int exponent = static_cast<int>(bits >> 10 & 31u);
-      const int fraction = static_cast<int>(bits & 1023u);
-      const float magnitude = exponent == 31 ? (fraction == 0 ? HUGE_VALF : std::nanf(""))
-                              : exponent == 0
-                                  ? std::ldexp(static_cast<float>(fraction), -24)
-                                  : std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
-      const float found = floats[static_cast<std::size_t>(i)];
-      ASSERT_EQ(std::signbit(found), bits >> 15 != 0) << bits;
-      if (std::isnan(magnitude))
-        ASSERT_TRUE(std::isnan(found)) << bits;
-      else
-        ASSERT_EQ(std::abs(found), magnitude) << bits;
+  for (const std::int64_t length :
+       {std::int64_t{1}, std::int64_t{7}, std::int64_t{8}, std::int64_t{29}, kCount}) {
+    std::vector<float> floats(static_cast<std::size_t>(kCount) + 1, -1.0f);
+    for (std::int64_t begin = 0; begin < kCount; begin += length)
+      to_float32(DType::f16, bytes.data() + 1 + 2 * begin, std::min(length, kCount - begin),
+                 floats.data() + begin);
+    for (std::uint32_t bits = 0; bits < kCount; ++bits) {
+      const float expected = value_of_half(bits);
+      ASSERT_EQ(std::signbit(floats[bits]), std::signbit(expected)) << bits << " of " << length;
+      ASSERT_EQ(std::isnan(floats[bits]), std::isnan(expected)) << bits << " of " << length;
+      ASSERT_TRUE(std::isnan(expected) || floats[bits] == expected) << bits << " of " << length;
     }
     EXPECT_EQ(floats.back(), -1.0f);  // nothing is written beyond
   }

@@ -218,6 +218,24 @@ TEST_P(Flat, keeps_its_sample_for_fewer_neighbors) {
   }
 }
 
+TEST_P(Flat, has_room_for_more_queries_with_a_sample_for_more_neighbors) {
+  const auto base = normal_vectors(100'000, 4, 37);
+  const auto few = normal_vectors(16, 4, 38);
+  const auto many = normal_vectors(300, 4, 39);
+  const auto expected = oracle::search(base, many, 4, 10, measure_of(GetParam()));
+  for (const std::string& isa : isa_names()) {
+    cpu::FlatOverrides overrides;
+    overrides.queries_worth_packing = 1;
+    const auto index = cpu::make_flat(GetParam(), {1, isa, 0}, overrides);
+    index->build(view_of(base, 4), {});
+    TopK neighbors(16, 100, GetParam());
+    index->search(queries_of(few, 4), {}, neighbors);
+    TopK found(300, 10, GetParam());
+    index->search(queries_of(many, 4), {}, found);
+    expect_answer(found, expected, isa);
+  }
+}
+
 TEST_P(Flat, certifies_ordinary_data_with_few_candidates) {
   const auto base = normal_vectors(20000, 32, 31);
   for (const std::string& isa : isa_names()) {

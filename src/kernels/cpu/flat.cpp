@@ -197,10 +197,11 @@ void FlatIndex::search(MatrixView<const float> queries, Probes probes, std::span
   const OneBlasThread one_blas_thread;
   pack(queries.rows);
   const SearchShape shape{base.rows, queries.rows, base.cols, out.k(), base.dtype};
-  const CpuSearchPlan plan = this->plan(shape);
-  reserve(plan, shape);
+  CpuSearchPlan plan = this->plan(shape);
   take_sample(plan.sample_rows);
   if (plan.sample_rows == 0) sample_ = {};
+  plan.sample_rows = sample_.rows.rows;  // an earlier sample may be larger: there must be room for all of it
+  reserve(plan, shape);
   if (plan.split_base)
     share_base(queries, bound, out);
   else if (plan.cells > 0)
