@@ -53,7 +53,7 @@ def test_streamed_bytes_are_those_of_the_resident_base(small, tmp_path, ranks):
 @pytest.mark.parametrize("ranks, merge", [(1, "auto"), (2, "reduce"), (3, "halving"), (3, "gather"), (4, "all_to_all")])
 def test_several_passes_over_the_stream(small, tmp_path, ranks, merge):
     path, _, _, wanted = small
-    limited = [*question(path), "--batch", 16, "--memory", "128KiB", "--merge", merge]
+    limited = [*question(path), "--batch", 16, "--memory", "76KiB", "--merge", merge]
     plan = plan_of(limited, ranks)
     assert plan["groups"] > 2 and plan["passes"] > 1, plan
     support.search([*limited, "-o", tmp_path / "out.h5", "-q", "--report=false"], np=ranks)
