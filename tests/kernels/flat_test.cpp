@@ -198,6 +198,15 @@ TEST_P(Flat, streams_parts_through_one_index) {
   EXPECT_EQ(index->counters().distances, 12 * 3000);
 }
 
+/// An index of rows that packs them for the first query.
+std::unique_ptr<Index> packing_index(TypedView base, Metric metric, const std::string& isa) {
+  cpu::FlatOverrides overrides;
+  overrides.queries_worth_packing = 1;
+  auto index = cpu::make_flat(metric, {1, isa, 0}, overrides);
+  index->build(base, {});
+  return index;
+}
+
 TEST_P(Flat, keeps_its_sample_for_fewer_neighbors) {
   constexpr std::int64_t kRows = 120'000;  // so many that k decides how many of them are sampled
   const auto base = normal_vectors(kRows, 4, 35);
@@ -205,10 +214,7 @@ TEST_P(Flat, keeps_its_sample_for_fewer_neighbors) {
   const auto expected = oracle::search(base, queries, 4, 600, measure_of(GetParam()));
   const auto fewer_expected = oracle::search(base, queries, 4, 500, measure_of(GetParam()));
   for (const std::string& isa : isa_names()) {
-    cpu::FlatOverrides overrides;
-    overrides.queries_worth_packing = 1;
-    const auto index = cpu::make_flat(GetParam(), {1, isa, 0}, overrides);
-    index->build(view_of(base, 4), {});
+    const auto index = packing_index(view_of(base, 4), GetParam(), isa);
     std::size_t first_bytes = 0;
     for (const std::int64_t k : {600, 500, 600}) {
       TopK found(2, k, GetParam());
@@ -226,10 +232,7 @@ TEST_P(Flat, has_room_for_more_queries_with_a_sample_for_more_neighbors) {
   const auto many = normal_vectors(64, 4, 39);
   const auto expected = oracle::search(base, many, 4, 30, measure_of(GetParam()));
   for (const std::string& isa : isa_names()) {
-    cpu::FlatOverrides overrides;
-    overrides.queries_worth_packing = 1;
-    const auto index = cpu::make_flat(GetParam(), {1, isa, 0}, overrides);
-    index->build(view_of(base, 4), {});
+    const auto index = packing_index(view_of(base, 4), GetParam(), isa);
     TopK neighbors(16, 100, GetParam());
     index->search(queries_of(few, 4), {}, neighbors);
     TopK found(64, 30, GetParam());
